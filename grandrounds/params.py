@@ -1,0 +1,425 @@
+"""params.yaml as frozen, strict models: one class a stage, and the vetted setting as each default.
+
+:func:`load` is the only reader. A wrong key, type, range or name is one line that says what is allowed.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from grandrounds.errors import UserError, unknown
+from grandrounds.records import MODALITIES, SPECIALTIES
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Compute(Section):
+    """Where to run. Changes no result on the CPU; `device` and `precision` do change bytes."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: Annotated[int, Field(ge=0)] = 0  # 0: all cores
+
+
+class Prompts(Section):
+    """Wording of every prompt form: `compact` for the embedded model, `full` for real ones."""
+
+    wording: Literal["compact", "full"] = "compact"
+
+
+class EmbeddedSource(Section):
+    """The corpus that ships with the project: rule-based vignettes and MNI152 slices."""
+
+    type: Literal["embedded"] = "embedded"
+    pretrain: PositiveInt = 6000
+    train: PositiveInt = 1600
+    val: PositiveInt = 400
+    test: PositiveInt = 1000
+    unseen: PositiveInt = 400
+    image_share: Fraction = 0.3
+    image_size: Annotated[int, Field(ge=28, multiple_of=28)] = 112
+
+
+class Curate(Section):
+    source: EmbeddedSource = EmbeddedSource()
+
+
+class EmbeddedModel(Section):
+    """A Qwen2.5-VL-class model trained here from nothing; the teacher goes on from the base."""
+
+    type: Literal["embedded"] = "embedded"
+    vocabulary: Annotated[int, Field(ge=300)] = 1024
+    hidden: PositiveInt = 128
+    layers: PositiveInt = 4
+    heads: PositiveInt = 4
+    vision_hidden: PositiveInt = 64
+    vision_layers: PositiveInt = 2
+    batch: PositiveInt = 32
+    steps: PositiveInt = 300
+    learning_rate: PositiveFloat = 3e-3
+    teacher_steps: PositiveInt = 500
+    teacher_learning_rate: PositiveFloat = 2e-3
+    teacher_emphasis: PositiveInt = 3  # how often `train` stands in the teacher's data, beside one `pretrain`
+
+
+class HubRevision(Section):
+    """A model on the Hugging Face hub at a pinned commit; only safetensors are fetched."""
+
+    repository: str
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class HubModel(Section):
+    type: Literal["hub"]
+    base: HubRevision
+    teacher: HubRevision
+
+
+class LocalModel(Section):
+    """Folders that hold transformers models; copied, safetensors only."""
+
+    type: Literal["local"]
+    base: Path
+    teacher: Path
+
+
+class Base(Section):
+    model: Annotated[EmbeddedModel | HubModel | LocalModel, Field(discriminator="type")] = EmbeddedModel()
+
+
+class Sampling(Section):
+    temperature: NonNegativeFloat = 1.0  # 0: greedy
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: PositiveInt = 64
+    batch: PositiveInt = 128
+
+
+class Keep(Section):
+    """Keep a question whose pass count lies in [min, max]. MedVLThinker: 1..7 of 16 (code)."""
+
+    min: Annotated[int, Field(ge=0)] = 1
+    max: Annotated[int, Field(ge=0)] = 6
+
+
+class Filter(Section):
+    model: Path = Path("models/base")
+    n: PositiveInt = 8
+    keep: Keep = Keep()
+    sampling: Sampling = Sampling()
+    items: dict[Literal["text", "image_text"], Section]
+
+
+class Distill(Section):
+    questions: Literal["filtered", "train"] = "train"
+    teacher: Literal["model", "reference"] = "model"  # reference: the explanations that came with the data
+    n: PositiveInt = 3
+    sampling: Sampling = Sampling()
+
+
+class Lora(Section):
+    """RARL: r 8, alpha 16 on q, k, v, o of the language model (paper)."""
+
+    r: PositiveInt = 8
+    alpha: PositiveFloat = 16
+    dropout: Fraction = 0.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class SftTraining(Section):
+    steps: PositiveInt = 100
+    batch: PositiveInt = 32
+    learning_rate: PositiveFloat = 2e-3
+    warmup: Fraction = 0.05
+    weight_decay: NonNegativeFloat = 0.0
+    lora: Lora = Lora()
+
+
+class Adapter(Section):
+    specialties: tuple[str, ...]
+    seed_offset: int = 0  # another seed over the same data: the twin that gives merge its null
+
+
+class Adapt(Section):
+    training: SftTraining = SftTraining()
+    items: dict[Name, Adapter]
+
+
+class Beside(Section):
+    """The fifth adapter of a merge: one more update, or the twin that yields the conflict report's null."""
+
+    name: Name
+    path: Path
+    role: Literal["update", "twin"]
+    of: str = ""  # a twin names the specialist that it repeats under another seed
+
+
+class Ties(Section):
+    """TIES (2306.01708) on exact updates, saved as a LoRA of the given rank by truncated SVD."""
+
+    type: Literal["ties"] = "ties"
+    density: Annotated[float, Field(gt=0, le=1)] = 0.5
+    scale: PositiveFloat = 1.0  # lambda, on the merged update
+
+
+class Linear(Section):
+    """Task arithmetic (2212.04089): the weighted sum."""
+
+    type: Literal["linear"]
+    scale: PositiveFloat = 1.0
+
+
+Method = Annotated[Ties | Linear, Field(discriminator="type")]
+
+
+class MergeItem(Section):
+    updates: dict[Name, Path]
+    beside: Beside
+    weights: dict[str, float] = {}  # 1 where not named
+    method: Method = Ties()
+    rank: PositiveInt = 32
+
+
+class Merge(Section):
+    items: dict[Name, MergeItem]
+
+
+class Gba(Section):
+    """Guideline-based advantages (ours; PAPERS in docs/papers.md gives the formula)."""
+
+    type: Literal["gba"]
+    guidelines: tuple[Literal["differential", "intuitive", "analytical", "bayesian"], ...] = (
+        "differential",
+        "intuitive",
+        "analytical",
+        "bayesian",
+    )
+    within: NonNegativeFloat = 1.0
+    between: NonNegativeFloat = 1.0
+    std_floor: NonNegativeFloat = 0.0
+
+
+class Grouped(Section):
+    """TRL's own group-relative advantages (GRPO, 2402.03300)."""
+
+    type: Literal["grpo"] = "grpo"
+
+
+class GrpoItem(Section):
+    """One system: its questions, its start, its prompts, rewards and advantages."""
+
+    questions: Path  # data/curated/train.parquet for the whole split, or a filtered file
+    init: Path  # models/base, or an adapter that is folded in first
+    modalities: tuple[str, ...] = MODALITIES
+    prompts: tuple[str, ...] = ("reasoning",)  # forms, dealt to questions in turn
+    rewards: dict[str, float]  # name -> weight
+    advantages: Annotated[Grouped | Gba, Field(discriminator="type")] = Grouped()
+    group: Annotated[int, Field(ge=2)] = 8  # rollouts a question
+    questions_per_step: PositiveInt = 16
+    steps: PositiveInt = 100
+    learning_rate: PositiveFloat = 5e-4
+    beta: NonNegativeFloat = 0.01
+    clip: PositiveFloat = 0.2
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "bnpo"  # bnpo: mean over the batch's tokens
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: PositiveInt = 64
+    lora: Lora = Lora()
+
+
+class Grpo(Section):
+    items: dict[Name, GrpoItem]
+
+
+class Arm(Section):
+    """A model to judge: models/base, alone or with one adapter on it."""
+
+    adapter: Path
+    title: str
+    family: Literal["base", "sft", "specialist", "merge", "rl"]
+
+
+class Predict(Section):
+    splits: tuple[Literal["val", "test", "unseen"], ...] = ("val", "test", "unseen")
+    prompts: tuple[Literal["reasoning", "no_reasoning"], ...] = ("reasoning", "no_reasoning")
+    sampling: Sampling = Sampling(temperature=0.0)
+    arms: dict[Name, Arm]
+
+
+class ReferenceJudge(Section):
+    """Offline and deterministic: the verifier, and key facts looked up in the thinking. No language model."""
+
+    type: Literal["reference"] = "reference"
+
+
+class OpenAIJudge(Section):
+    """Any OpenAI-compatible endpoint. The key comes from OPENAI_API_KEY only."""
+
+    type: Literal["openai"]
+    model: str = "gpt-4o-mini"
+    base_url: str = "https://api.openai.com/v1"
+    concurrency: PositiveInt = 8
+    timeout: PositiveFloat = 60
+
+
+class GeminiJudge(Section):
+    """google-generativeai. The key comes from GEMINI_API_KEY only."""
+
+    type: Literal["gemini"]
+    model: str = "gemini-1.5-flash"
+    timeout: PositiveFloat = 60
+
+
+class Judge(Section):
+    judges: dict[Name, Annotated[ReferenceJudge | OpenAIJudge | GeminiJudge, Field(discriminator="type")]]
+    prompt: str
+    resamples: Annotated[int, Field(ge=200)] = 2000  # of the bootstrap
+    baselines: tuple[str, ...] = ("base", "sft")
+
+
+class Publish(Section):
+    model_name: Name = "grandrounds"
+    select_split: Literal["val"] = "val"
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7
+    compute: Compute = Compute()
+    prompts: Prompts = Prompts()
+    curate: Curate = Curate()
+    base: Base = Base()
+    filter: Filter
+    distill: Distill = Distill()
+    adapt: Adapt
+    merge: Merge
+    grpo: Grpo
+    predict: Predict
+    judge: Judge
+    publish: Publish = Publish()
+
+
+STAGES: tuple[str, ...] = ("curate", "base", "filter", "distill", "adapt", "merge", "grpo", "predict", "judge", "publish")
+ITEMS = {"filter": "items", "adapt": "items", "merge": "items", "grpo": "items", "predict": "arms"}
+
+
+def root() -> Path:
+    """The project folder that the stage works in: the nearest one upwards with a params.yaml, else here."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").is_file()), here)
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml. Every mistake is reported in one line: key, what was given, what is allowed."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run from the project folder ({os.getcwd()} is not it)") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return check(raw, str(path))
+
+
+def check(raw: Any, where: str = "params.yaml") -> Params:
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: expected a mapping with the sections {', '.join(Params.model_fields)}")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_line(each, raw) for each in error.errors()[:5])) from None
+    _check_names(params, where)
+    return params
+
+
+def _line(error: Any, raw: Any) -> str:
+    """One pydantic error as `key: what is wrong, given what`."""
+    keys = [str(part) for part in error["loc"]]
+    key = ".".join(part for part in keys if not part.endswith("]")) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        # the union tag is part of pydantic's path but not of the file's
+        return f"{key}: {unknown('key', keys[-1], _siblings(keys, raw))}"
+    if error["type"] == "missing":
+        return f"{key}: is required and not there"
+    given = error.get("input")
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{key}: {message}, but {given!r} was given"
+
+
+def _siblings(keys: list[str], raw: Any) -> list[str]:
+    """The keys that the model allows where `keys` points."""
+    model: Any = Params
+    node = raw
+    for part in keys[:-1]:
+        fields = getattr(model, "model_fields", None)
+        if fields and part in fields:
+            model, node = fields[part].annotation, node.get(part) if isinstance(node, dict) else None
+        else:  # a name in a dict of items, or the tag of a union
+            choices = [c for c in getattr(model, "__args__", ()) if isinstance(c, type) or hasattr(c, "__metadata__")]
+            tagged = [c for c in _flat(choices or [model]) if _tag(c) == part]
+            model = tagged[0] if tagged else (_flat(choices)[-1] if choices else model)
+    model = _flat([model])[-1]
+    return list(getattr(model, "model_fields", {}))
+
+
+def _flat(choices: list[Any]) -> list[Any]:
+    out: list[Any] = []
+    for choice in choices:
+        inner = getattr(choice, "__args__", None) if not isinstance(choice, type) or hasattr(choice, "__origin__") else None
+        out.extend(_flat(list(inner)) if inner else [choice])
+    return out
+
+
+def _tag(model: Any) -> str | None:
+    field = getattr(model, "model_fields", {}).get("type")
+    return getattr(field.annotation, "__args__", (None,))[0] if field else None
+
+
+def _check_names(params: Params, where: str) -> None:
+    """Names that point at other names: specialties, adapters, policies, arms, rewards, prompt forms."""
+    produced = {"models/base": "base"}
+    produced |= {f"models/adapters/{name}": name for name in params.adapt.items}
+    produced |= {f"models/merged/{name}": name for name in params.merge.items}
+    produced |= {f"models/policies/{name}": name for name in params.grpo.items}
+
+    def made(key: str, path: Path) -> None:
+        if str(path) not in produced:
+            raise UserError(f"{where}: {key}: {unknown('adapter', str(path), produced)}")
+
+    for name, adapter in params.adapt.items.items():
+        for specialty in adapter.specialties:
+            if specialty not in SPECIALTIES:
+                raise UserError(f"{where}: adapt.items.{name}.specialties: {unknown('specialty', specialty, SPECIALTIES)}")
+    for name, merge in params.merge.items.items():
+        for key, path in {**merge.updates, merge.beside.name: merge.beside.path}.items():
+            made(f"merge.items.{name}.{key}", path)
+        for key in merge.weights:
+            if key not in {*merge.updates, merge.beside.name}:
+                raise UserError(f"{where}: merge.items.{name}.weights: {unknown('update', key, merge.updates)}")
+        if merge.beside.role == "twin" and merge.beside.of not in merge.updates:
+            raise UserError(f"{where}: merge.items.{name}.beside.of: {unknown('update', merge.beside.of, merge.updates)}")
+    for name, item in params.grpo.items.items():
+        made(f"grpo.items.{name}.init", item.init)
+        for modality in item.modalities:
+            if modality not in MODALITIES:
+                raise UserError(f"{where}: grpo.items.{name}.modalities: {unknown('modality', modality, MODALITIES)}")
+        if isinstance(item.advantages, Gba) and item.group % len(item.advantages.guidelines):
+            raise UserError(
+                f"{where}: grpo.items.{name}.group: {item.group} rollouts cannot be dealt to "
+                f"{len(item.advantages.guidelines)} guidelines; use a multiple of {len(item.advantages.guidelines)}"
+            )
+    for name, arm in params.predict.arms.items():
+        made(f"predict.arms.{name}.adapter", arm.adapter)
+    for name in params.judge.baselines:
+        if name not in params.predict.arms:
+            raise UserError(f"{where}: judge.baselines: {unknown('arm', name, params.predict.arms)}")
+    if params.filter.keep.min > params.filter.keep.max or params.filter.keep.max > params.filter.n:
+        raise UserError(
+            f"{where}: filter.keep: needs min <= max <= n, but {params.filter.keep.min}, "
+            f"{params.filter.keep.max} and n = {params.filter.n} were given"
+        )

@@ -1,0 +1,183 @@
+"""Questions: what was curated, how hard it was for the base, and which traces the teacher gave."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from grandrounds.params import HubModel
+from grandrounds.records import KINDS, MODALITIES, SPECIALTIES, SPLITS
+from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, Text, missing
+from grandrounds.reporting.collect import Run
+from grandrounds.reporting.numbers import MISSING, count, decimal, number, percent, words
+from grandrounds.reporting.plots import bars
+
+
+def data(run: Run) -> Section:
+    metrics = run.metrics.get("curate", {})
+    splits: Mapping[str, Any] = metrics.get("splits") or {}
+    if not splits:
+        return Section("data", "Data", [missing("The audit of the curated questions")])
+    named = [name for name in SPLITS if name in splits] + sorted(set(splits) - set(SPLITS))
+    groups = [("by_specialty", SPECIALTIES), ("by_modality", MODALITIES), ("by_kind", KINDS)]
+    columns, fields = ["split", "questions", "groups"], []
+    for key, order in groups:
+        found = {name for split in splits.values() for name in (split.get(key) or {})}
+        for name in [*(n for n in order if n in found), *sorted(found - set(order))]:
+            columns.append(words(name))
+            fields.append((key, name))
+    rows = []
+    for name in named:
+        split = splits[name]
+        # a split that lists the others but not this one has none of it
+        cells = [count((split.get(key) or {}).get(each, 0 if split.get(key) else None)) for key, each in fields]
+        rows.append(Row([name, count(split.get("n")), count(split.get("groups")), *cells]))
+    dropped = metrics.get("dropped") or {}
+    told = "; ".join(f"{words(reason)} {count(dropped[reason])}" for reason in sorted(dropped)) or "none"
+    leaks = number(metrics.get("leaks"))
+    blocks: list[Block] = [
+        Table(
+            "Questions by split, specialty, modality and kind",
+            columns,
+            rows,
+            caption="n counts questions. A group (a slab, a family of vignettes) lies in one split whole, so that no "
+            "split has seen another's. Only val chooses anything; pretrain trains the embedded base and teacher.",
+        ),
+        Text(
+            f"Of {count(metrics.get('read'))} questions read {count(metrics.get('kept'))} were kept; dropped: {told}.",
+            lead="Nothing is dropped silently.",
+        ),
+    ]
+    if leaks is None:
+        blocks.append(missing("The leak check between splits"))
+    elif leaks:
+        blocks.append(
+            Text(f"{count(leaks)} leaks between splits: figures on test are not to be trusted.", tone="warning")
+        )
+    else:
+        blocks.append(Text("The leak check found no question, image or group in two splits.", tone="note"))
+    return Section("data", "Data", blocks)
+
+
+def difficulty(run: Run) -> Section:
+    filters: dict[str, Any] = {
+        name: run.metrics[f"filter/{name}"] for name in run.params.filter.items if f"filter/{name}" in run.metrics
+    }
+    if not filters:
+        return Section("difficulty", "Difficulty", [missing("Pass counts of the filter stage")])
+    keep, n = run.params.filter.keep, run.params.filter.n
+    drawings, table = [], []
+    for name, metrics in filters.items():
+        histogram = [int(value) for value in metrics.get("histogram") or [] if number(value) is not None]
+        if len(histogram) == n + 1:
+            drawings.append(bars(words(name), histogram, (keep.min, keep.max), "right answers", "questions"))
+            table.append(Row([words(name), *map(count, histogram)]))
+    blocks: list[Block] = []
+    if drawings:
+        blocks.append(
+            Figure(
+                f"How often {run.params.filter.model} answers each training question rightly in {n} samples",
+                drawings,
+                f"Questions with {keep.min} to {keep.max} right answers of {n} are kept (shaded): below, "
+                "reinforcement learning finds nothing to reward; above, nothing to improve. n counts questions of "
+                "the train split.",
+                Table("Questions by right answers", ["modality", *map(str, range(n + 1))], table),
+            )
+        )
+    blocks.append(_bands(filters))
+    lost = [name for name in run.params.filter.items if name not in filters]
+    blocks += [missing(f"The filter of {words(name)} questions") for name in lost]
+    kinds = _by_kind(run)
+    return Section("difficulty", "Difficulty", [*blocks, *([kinds] if kinds else [])])
+
+
+def _bands(filters: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows = []
+    for name, metrics in filters.items():
+        rows.append(
+            Row(
+                [
+                    words(name),
+                    *_band(metrics),
+                    percent(metrics.get("extraction_rate")),
+                    percent(metrics.get("accuracy")),
+                ],
+                "best",
+            )
+        )
+        by = metrics.get("by_specialty") or {}
+        for specialty in [s for s in SPECIALTIES if s in by]:
+            rows.append(Row(["· " + words(specialty), *_band(by[specialty] or {}), MISSING, MISSING]))
+    columns = ["questions", "total", "too hard", "kept", "too easy", "kept, %", "answer found, %", "samples right, %"]
+    return Table(
+        "Too hard, kept, too easy",
+        columns,
+        rows,
+        caption="n counts questions, each once. “Answer found” is the share of samples from which the strict reader "
+        "got an answer: an answer that could not be read is counted apart from a wrong one.",
+    )
+
+
+def _band(counts: Mapping[str, Any]) -> list[str]:
+    total, kept = number(counts.get("questions")), number(counts.get("kept"))
+    share = kept / total if total and kept is not None else None
+    return [count(total), count(counts.get("too_hard")), count(kept), count(counts.get("too_easy")), percent(share)]
+
+
+def _by_kind(run: Run) -> Table | None:
+    rows = []
+    for modality, found in run.difficulties.items():
+        for kind in KINDS:
+            of = [row for row in found if row.kind == kind]
+            if of:
+                hard, easy = sum(r.reason == "too_hard" for r in of), sum(r.reason == "too_easy" for r in of)
+                kept = sum(r.kept for r in of)
+                right = sum(r.correct for r in of) / max(1, sum(r.n for r in of))
+                cells = [f"{words(modality)}: {words(kind)}", *map(count, (len(of), hard, kept, easy))]
+                rows.append(Row([*cells, percent(kept / len(of)), percent(right)]))
+    columns = ["questions", "total", "too hard", "kept", "too easy", "kept, %", "samples right, %"]
+    return Table("The same by kind of question", columns, rows, caption="n counts questions.") if rows else None
+
+
+def distillation(run: Run) -> Section:
+    metrics = run.metrics.get("distill", {})
+    title = "Distillation"
+    if number(metrics.get("questions")) is None:
+        return Section("distillation", title, [missing("The teacher's traces")])
+    questions, accepted = number(metrics["questions"]), number(metrics.get("accepted"))
+    rows = [Row(["accepted: first right sample", count(accepted), _share(accepted, questions)], "best")]
+    rejected = metrics.get("rejected") or {}
+    for reason in sorted(rejected, key=lambda name: (-(number(rejected[name]) or 0), name)):
+        rows.append(
+            Row([f"rejected: {words(reason)}", count(rejected[reason]), _share(number(rejected[reason]), questions)])
+        )
+    teacher = (
+        run.params.base.model.teacher.repository if isinstance(run.params.base.model, HubModel) else "models/teacher"
+    )
+    blocks: list[Block] = [
+        Table(
+            "What became of the questions put to the teacher",
+            ["outcome", "questions", "%"],
+            rows,
+            caption=f"n counts the {count(questions)} questions of distill.questions = "
+            f"{run.params.distill.questions}; each is sampled {run.params.distill.n} times by {teacher}, and the "
+            "first right sample becomes the trace.",
+        ),
+        Text(
+            f"Of all samples {percent(metrics.get('teacher_accuracy'))} % are right; an accepted trace has "
+            f"{decimal(metrics.get('mean_tokens'), 1)} tokens on average."
+        ),
+    ]
+    by = metrics.get("by_specialty") or {}
+    cells = [Row([words(name), *_outcomes(by[name])]) for name in SPECIALTIES if name in by]
+    if cells:
+        blocks.append(Table("Traces by specialty", ["specialty", "questions", "accepted"], cells))
+    return Section("distillation", title, blocks)
+
+
+def _outcomes(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [count(value.get("questions")), count(value.get("accepted"))]
+    return [MISSING, count(value)]
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    return percent(part / whole) if part is not None and whole else MISSING

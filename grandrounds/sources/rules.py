@@ -1,0 +1,234 @@
+"""Published reference rules behind the embedded vignettes, each with its source.
+
+A `Bands` rule cuts one measured number into named bands; a `Sum` rule adds the scores of parts, and may grade
+the total by bands. They are facts to learn from, chosen because a machine can check them; research only, never
+for clinical use.
+"""
+
+from dataclasses import dataclass, field
+
+MEDLINE = "MedlinePlus Medical Encyclopedia, Vital signs (2023)"
+PALS = "American Heart Association, PALS Provider Manual (2020), vital signs in children"
+ABIM = "American Board of Internal Medicine, Laboratory Test Reference Ranges (2024)"
+ACC = "ACC/AHA Guideline for High Blood Pressure in Adults (2017)"
+KDIGO = "KDIGO Clinical Practice Guideline for Chronic Kidney Disease (2012), GFR categories"
+APGAR = "Apgar, Anesth Analg 32 (1953); ACOG Committee Opinion 644 (2015)"
+GCS = "Teasdale and Jennett, Lancet 304 (1974); severity as in BTF guidelines"
+WHO_HEARING = "World Health Organization, World report on hearing (2021), grades of hearing loss"
+NIHSS = "Brott et al., Stroke 20 (1989); severity bands as in NINDS practice"
+AAO = "American Academy of Ophthalmology, intraocular pressure (2023)"
+STEINER = "Steiner and Andrews, Br J Anaesth 97 (2006)"
+TOMBAUGH = "Tombaugh and McIntyre, J Am Geriatr Soc 40 (1992)"
+RECIST = "Eisenhauer et al., RECIST 1.1, Eur J Cancer 45 (2009)"
+NINES = "Wallace, Lancet 257 (1951), rule of nines; infant modification as taught in ATLS"
+AJCC = "AJCC Cancer Staging Manual, 8th edition (2017), T category by size"
+DAMICO = "D'Amico et al., JAMA 280 (1998), risk by PSA"
+
+
+@dataclass(frozen=True)
+class Bands:
+    """`labels[i]` holds from `cuts[i-1]` up to just below `cuts[i]`, in steps of `10 ** -decimals`."""
+
+    specialty: str
+    topic: str
+    subject: str  # who or what: "Infant", "Breast tumour"
+    measure: str
+    unit: str
+    cuts: tuple[float, ...]
+    labels: tuple[str, ...]
+    low: float  # of the values asked about, both ends included
+    high: float
+    source: str
+    decimals: int = 0
+    anchor: str = ""  # the band that the explanation always states ("normal"); "": the one that holds the value
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject} {self.measure}".lower()
+
+    def text(self, value: float) -> str:
+        return f"{value:.{self.decimals}f}"
+
+    def values(self) -> list[float]:
+        step = 10**-self.decimals
+        return [round(self.low + i * step, self.decimals) for i in range(round((self.high - self.low) / step) + 1)]
+
+    def band(self, value: float) -> int:
+        return sum(value >= cut for cut in self.cuts)
+
+    def span(self, band: int) -> str:
+        """The band in words: "60 to 100", "below 20", "95 or more"."""
+        step = 10**-self.decimals
+        if band == 0:
+            return f"below {self.text(self.cuts[0])}"
+        if band == len(self.cuts):
+            return f"{self.text(self.cuts[-1])} or more"
+        return f"{self.text(self.cuts[band - 1])} to {self.text(self.cuts[band] - step)}"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Parts with scores that are added; graded by `bands` when there is one, else the total is the answer."""
+
+    specialty: str
+    topic: str
+    subject: str
+    measure: str
+    unit: str
+    parts: dict[str, tuple[int, ...]]  # part -> the scores that it can have
+    source: str
+    bands: Bands | None = None
+    at_most: int = 3  # parts asked about at once; all of them when there are bands
+    labels: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject} {self.measure}".lower()
+
+
+Rule = Bands | Sum
+
+
+def _range(topic, subject, measure, unit, low, high, ends, source, decimals=0, specialty="adult_medicine") -> Bands:
+    """A reference range: low, normal, high; `high` is the last normal value."""
+    above = round(high + 10**-decimals, decimals)
+    labels = ("low", "normal", "high")
+    return Bands(specialty, topic, subject, measure, unit, (low, above), labels, *ends, source, decimals, "normal")
+
+
+def _child(measure: str, unit: str, ranges: dict[str, tuple[int, int]], ends: tuple[int, int]) -> list[Bands]:
+    return [
+        _range("pediatric vital signs", age, measure, unit, *span, ends, PALS, specialty="pediatrics")
+        for age, span in ranges.items()
+    ]
+
+
+def _graded(specialty, topic, subject, measure, unit, cuts, labels, ends, source, decimals=0) -> Bands:
+    return Bands(specialty, topic, subject, measure, unit, cuts, labels, *ends, source, decimals)
+
+
+HEART, BREATHS, SYSTOLIC = "heart rate", "breathing rate", "systolic pressure"
+
+ADULT: list[Rule] = [
+    _range("adult vital signs", "Adult", HEART, "per minute", 60, 100, (30, 220), MEDLINE),
+    _range("adult vital signs", "Adult", BREATHS, "per minute", 12, 18, (4, 60), MEDLINE),
+    _range("adult vital signs", "Adult", SYSTOLIC, "mmHg", 90, 120, (50, 180), MEDLINE),
+    _range("adult vital signs", "Adult", "temperature", "degrees", 36.5, 37.3, (34.0, 41.0), MEDLINE, 1),
+    _range("electrolytes", "Adult", "sodium", "mmol/L", 136, 145, (115, 165), ABIM),
+    _range("electrolytes", "Adult", "potassium", "mmol/L", 3.5, 5.0, (1.5, 8.0), ABIM, 1),
+    _range("electrolytes", "Adult", "chloride", "mmol/L", 98, 106, (80, 125), ABIM),
+    _range("electrolytes", "Adult", "bicarbonate", "mmol/L", 23, 28, (8, 45), ABIM),
+    _range("electrolytes", "Adult", "calcium", "mg/dL", 8.6, 10.2, (5.0, 14.0), ABIM, 1),
+    _range("electrolytes", "Adult", "magnesium", "mg/dL", 1.6, 2.6, (0.5, 5.0), ABIM, 1),
+    _range("electrolytes", "Adult", "phosphorus", "mg/dL", 3.0, 4.5, (1.0, 8.0), ABIM, 1),
+    _range("electrolytes", "Adult", "fasting glucose", "mg/dL", 70, 99, (30, 250), ABIM),
+    _graded(
+        "adult_medicine", "blood pressure stages", "Adult", "clinic systolic pressure", "mmHg", (120, 130, 140),
+        ("normal", "elevated", "stage 1", "stage 2"), (95, 190), ACC,
+    ),
+    _graded(
+        "adult_medicine", "kidney function stages", "Adult", "filtration rate", "mL/min", (15, 30, 45, 60, 90),
+        ("G5", "G4", "G3b", "G3a", "G2", "G1"), (4, 125), KDIGO,
+    ),
+]  # fmt: skip
+
+APGAR_BANDS = _graded(
+    "pediatrics", "Apgar", "Newborn", "Apgar score", "points", (4, 7), ("low", "moderate", "reassuring"), (0, 10), APGAR
+)
+PEDIATRICS: list[Rule] = [
+    *_child(
+        HEART, "per minute",
+        {"Neonate": (100, 205), "Infant": (100, 180), "Toddler": (98, 140), "Preschooler": (80, 120),
+         "Schoolchild": (75, 118), "Adolescent": (60, 100)},
+        (40, 240),
+    ),
+    *_child(
+        BREATHS, "per minute",
+        {"Infant": (30, 53), "Toddler": (22, 37), "Preschooler": (20, 28), "Schoolchild": (18, 25),
+         "Adolescent": (12, 20)},
+        (6, 75),
+    ),
+    *_child(
+        SYSTOLIC, "mmHg",
+        {"Neonate": (67, 84), "Infant": (72, 104), "Toddler": (86, 106), "Preschooler": (89, 112),
+         "Schoolchild": (97, 115), "Adolescent": (110, 131)},
+        (45, 165),
+    ),
+    Sum(
+        "pediatrics", "Apgar", "Newborn", "Apgar score", "points",
+        {"pulse": (0, 1, 2), "cry": (0, 1, 2), "tone": (0, 1, 2), "reflex": (0, 1, 2), "colour": (0, 1, 2)},
+        APGAR, APGAR_BANDS,
+    ),
+]  # fmt: skip
+
+GCS_BANDS = _graded(
+    "brain_senses", "Glasgow Coma Scale", "Head injury", "coma score", "points", (9, 13),
+    ("severe", "moderate", "mild"), (3, 15), GCS,
+)  # fmt: skip
+BRAIN: list[Rule] = [
+    Sum(
+        "brain_senses", "Glasgow Coma Scale", "Head injury", "coma score", "points",
+        {"eye": (1, 2, 3, 4), "verbal": (1, 2, 3, 4, 5), "motor": (1, 2, 3, 4, 5, 6)}, GCS, GCS_BANDS,
+    ),
+    _graded(
+        "brain_senses", "hearing", "Hearing", "threshold", "decibels", (20, 35, 50, 65, 80, 95),
+        ("normal", "mild", "moderate", "moderately severe", "severe", "profound", "complete"), (0, 120), WHO_HEARING,
+    ),
+    _graded(
+        "brain_senses", "stroke", "Stroke", "NIHSS score", "points", (5, 16, 21),
+        ("minor", "moderate", "moderate to severe", "severe"), (1, 42), NIHSS,
+    ),
+    _range("pressures", "Eye", "pressure", "mmHg", 10, 21, (2, 60), AAO, specialty="brain_senses"),
+    _range("pressures", "Skull", "pressure", "mmHg", 7, 15, (1, 50), STEINER, specialty="brain_senses"),
+    _graded(
+        "brain_senses", "cognition", "Memory clinic", "MMSE score", "points", (18, 24), ("severe", "mild", "none"),
+        (0, 30), TOMBAUGH,
+    ),
+]  # fmt: skip
+
+
+def _tumour(subject: str, measure: str, unit: str, cuts, labels, ends, decimals=0, source=AJCC) -> Bands:
+    return _graded(
+        "oncology_surgery", "tumour stage", subject, measure, unit, cuts, labels, ends, source, decimals
+    )  # fmt: skip
+
+
+_TRUNK = {"chest and belly": (18,), "back": (18,), "one arm": (9,), "both arms": (18,)}
+ONCOLOGY: list[Rule] = [
+    _graded(
+        "oncology_surgery", "RECIST response", "Tumour", "sum fell by", "percent", (30, 100),
+        ("stable", "partial response", "complete response"), (1, 100), RECIST,
+    ),
+    _graded(
+        "oncology_surgery", "RECIST response", "Tumour", "sum rose by", "percent", (20,), ("stable", "progression"),
+        (1, 90), RECIST,
+    ),
+    _tumour("Breast tumour", "size", "mm", (21, 51), ("T1", "T2", "T3"), (2, 95)),
+    _tumour(
+        "Lung tumour", "size", "mm", (11, 21, 31, 41, 51, 71), ("T1a", "T1b", "T1c", "T2a", "T2b", "T3", "T4"), (2, 110)
+    ),
+    _tumour("Kidney tumour", "size", "mm", (41, 71, 101), ("T1a", "T1b", "T2a", "T2b"), (5, 150)),
+    _tumour("Thyroid tumour", "size", "mm", (11, 21, 41), ("T1a", "T1b", "T2", "T3"), (2, 75)),
+    _tumour("Melanoma", "depth", "mm", (1.1, 2.1, 4.1), ("T1", "T2", "T3", "T4"), (0.2, 7.0), 1),
+    _tumour("Prostate", "PSA", "ng/mL", (10, 21), ("low risk", "medium risk", "high risk"), (1, 60), source=DAMICO),
+    Sum(
+        "oncology_surgery", "burns", "Burned adult", "burned area", "percent",
+        {"head": (9,), "one leg": (18,), "both legs": (36,), **_TRUNK, "groin": (1,)}, NINES,
+    ),
+    Sum(
+        "oncology_surgery", "burns", "Burned infant", "burned area", "percent",
+        {"head": (18,), "one leg": (14,), "both legs": (28,), **_TRUNK}, NINES,
+    ),
+]  # fmt: skip
+
+RULES: list[Rule] = [*ADULT, *PEDIATRICS, *BRAIN, *ONCOLOGY]
+
+# Asked about in `unseen` only, open book: the range stands in the prompt, so no fact need be known.
+NEVER_TRAINED: list[Bands] = [
+    _range("open book", "Adult", "lipase", "U/L", 10, 140, (2, 400), ABIM),
+    _range("open book", "Adult", "albumin", "g/dL", 3.5, 5.5, (1.5, 7.0), ABIM, 1),
+    _range("open book", "Adult", "ferritin", "ng/mL", 24, 336, (3, 700), ABIM),
+    _range("open book", "Adult", "amylase", "U/L", 25, 125, (5, 300), ABIM),
+    _range("open book", "Adult", "haptoglobin", "mg/dL", 83, 267, (10, 500), ABIM),
+    _range("open book", "Adult", "uric acid", "mg/dL", 2.5, 8.0, (0.5, 14.0), ABIM, 1),
+]

@@ -1,0 +1,37 @@
+"""A fresh LoRA on a loaded model, and its folder on disk: PEFT's own, made deterministic."""
+
+from pathlib import Path
+from typing import Any
+
+from grandrounds import files
+from grandrounds.errors import UserError
+from grandrounds.params import Lora
+from grandrounds.training.lora import normalise_config
+
+VISION = ("visual", "vision_tower", "vision_model", "multi_modal_projector")
+
+
+def attach(model: Any, settings: Lora) -> Any:
+    """The model with a new LoRA on the language model's target modules; everything else, vision too, is frozen.
+
+    Raises UserError when a target matches no module.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    names = [name for name, _ in model.named_modules() if not any(part in VISION for part in name.split("."))]
+    for target in settings.targets:
+        if not any(name.endswith(f".{target}") for name in names):
+            linear = sorted({name.rpartition(".")[2] for name in names if name.endswith("_proj")})
+            raise UserError(f"lora.targets: '{target}' matches no module; this model has {', '.join(linear)}")
+    targets = [name for name in names if name.rpartition(".")[2] in settings.targets]
+    config = LoraConfig(
+        r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, bias="none"
+    )
+    return get_peft_model(model, config)
+
+
+def save(model: Any, folder: str | Path) -> None:
+    """Write the adapter whole or not at all; equal adapters give equal bytes."""
+    with files.replacing(folder) as temporary:
+        model.save_pretrained(str(temporary), safe_serialization=True)
+        normalise_config(temporary)

@@ -1,0 +1,220 @@
+"""PEFT LoRA folders as :class:`LoraUpdate`, read and written without importing PEFT (5 s), same update, same bytes.
+
+Read: `adapter_config.json` and `adapter_model.safetensors`; pickled weights are refused, for they can run code.
+Written: scale 1 (`lora_alpha = r`), one rank for all modules (shorter ones padded with zeros, which changes nothing and
+which every loader understands), full module names as targets, so that no other module of the base can match.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grandrounds import files
+from grandrounds.domain.adapters import LoraFactors, LoraUpdate, pad
+from grandrounds.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+BASE = "models/base"
+
+# What changes the update beyond scale * B A, or the base weights under it.
+_REFUSED = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "velora_config",
+)
+# These initialisations subtract from the base, so what is saved is not relative to the plain base; and MiCA is no LoRA.
+_REFUSED_INITIALISATIONS = ("corda", "loftq", "lora_ga", "mica", "olora", "pissa")
+_SETS = ("exclude_modules", "modules_to_save", "target_modules", "target_parameters")
+
+
+def load_update(path: str | Path) -> LoraUpdate:
+    """The update of a PEFT LoRA folder, float32, by module name of the base model.
+
+    Respects r, lora_alpha, rank_pattern, alpha_pattern and use_rslora. Raises UserError, naming file and key, for a
+    missing or truncated file, for pickled weights, and for every adapter that is not plain LoRA on linear modules.
+    """
+    folder = files.need(path)
+    config = _read_config(folder)
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in _read_weights(folder).items():
+        match = re.fullmatch(rf"{re.escape(PREFIX)}(.+)\.lora_(A|B)\.weight", key)
+        if not match or tensor.ndim != 2:
+            raise UserError(f"{folder / WEIGHTS}: '{key}' {[*tensor.shape]}: only LoRA on linear modules can be read")
+        pairs.setdefault(match[1], {})[match[2]] = tensor.float()
+    factors = {}
+    for module, pair in pairs.items():
+        if len(pair) < 2:
+            raise UserError(f"{folder / WEIGHTS}: module {module} has lora_{''.join(pair)} only; {_back(folder)}")
+        factors[module] = LoraFactors(pair["A"], pair["B"], _scale(folder, config, module, pair["A"].shape[0]))
+    return LoraUpdate(factors, str(folder))
+
+
+def save_update(path: str | Path, update: LoraUpdate, base: str = BASE) -> None:
+    """Write a PEFT LoRA folder, whole or not at all. Same update, same bytes; PEFT loads it as it is."""
+    from safetensors.torch import save_file
+
+    rank = update.rank
+    tensors = {}
+    for module, factors in update.items():
+        padded = pad(factors, rank)
+        tensors[f"{PREFIX}{module}.lora_A.weight"] = padded.a.contiguous()
+        tensors[f"{PREFIX}{module}.lora_B.weight"] = padded.b.contiguous()
+    config = {
+        "base_model_name_or_path": _relative(base),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": rank,
+        "target_modules": sorted(update),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+    with files.replacing(path) as folder:
+        folder.mkdir()
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        files.write_json(folder / CONFIG, config)
+
+
+def normalise_config(path: str | Path, base: str = BASE) -> None:
+    """Make a folder that PEFT's `save_pretrained` wrote the same for equal runs on any machine.
+
+    PEFT writes sets in hash order and the base's path as it was given; and a README template with that path in it,
+    which is removed (the model card is written by `publish`).
+    """
+    folder = Path(path)
+    config = files.read_json(folder / CONFIG)
+    for key in _SETS:
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])
+    config |= {"base_model_name_or_path": _relative(base), "inference_mode": True, "revision": None}
+    config.pop("runtime_config", None)
+    files.write_json(folder / CONFIG, config)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def load_adapter(model: Any, path: str | Path) -> None:
+    """Fold an adapter folder into a loaded model's weights, in place: W + scale * B A, added in float32.
+
+    Nothing is changed when it does not fit: UserError naming the first module that the model does not have, has in
+    another shape, or whose weight it shares with another module (a tied embedding).
+    """
+    fold(model, load_update(path), str(path))
+
+
+def fold(model: Any, update: LoraUpdate, name: str = "update") -> None:
+    """:func:`load_adapter` for an update in memory."""
+    import torch
+
+    modules = dict(model.named_modules())
+    owners: dict[int, list[str]] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(key)
+    for module, factors in update.items():
+        weight = getattr(modules.get(module), "weight", None)
+        if weight is None:
+            near = difflib.get_close_matches(module, modules, n=1, cutoff=0)
+            missing = sum(other not in modules for other in update)
+            raise UserError(
+                f"{name}: module {module} is not in the base model ({missing} of {len(update)} are not; the nearest "
+                f"there is '{''.join(near)}'): was the adapter trained on another base model?"
+            )
+        if tuple(weight.shape) != factors.shape:
+            raise UserError(
+                f"{name}: module {module} is {list(weight.shape)} in the base model and {list(factors.shape)} in the "
+                "adapter: was it trained on another base model?"
+            )
+        if len(shared := owners[id(weight)]) > 1:
+            raise UserError(f"{name}: module {module} shares its weight ({' = '.join(shared)}): cannot be folded")
+    with torch.no_grad():
+        for module, factors in update.items():
+            weight = modules[module].weight
+            weight.copy_((weight.float() + factors.dense().to(weight.device)).to(weight.dtype))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    config = files.read_json(file)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        given = config.get("peft_type") if isinstance(config, dict) else None
+        raise UserError(f"{file}: peft_type is {given!r}; only LORA adapters can be read")
+    refused = [key for key in _REFUSED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        refused.append("bias")
+    if str(config.get("init_lora_weights", True)).lower().startswith(_REFUSED_INITIALISATIONS):
+        refused.append("init_lora_weights")
+    if refused:
+        value = json.dumps(config[refused[0]])
+        raise UserError(f"{file}: {refused[0]} is {value}: that is more than scale * B A, and cannot be merged exactly")
+    for key in ("r", "lora_alpha"):
+        if not isinstance(config.get(key), int | float) or config[key] <= 0:
+            raise UserError(f"{file}: {key} is {config.get(key)!r}; a number above 0 is wanted")
+    return config
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / WEIGHTS
+    pickled = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix in (".bin", ".pt", ".pth"))
+    if pickled and not file.exists():
+        raise UserError(
+            f"{folder / pickled[0]}: pickled weights can run code and are not read; save the adapter as {WEIGHTS} "
+            "(PEFT: save_pretrained with safe_serialization=True)"
+        )
+    try:
+        return load_file(files.need(file))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: not a whole safetensors file ({error}); {_back(file)}") from error
+
+
+def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> float:
+    """alpha / r, or alpha / sqrt r for rsLoRA, under the patterns that PEFT matches: the first that ends the name."""
+    wanted = _pattern(config.get("rank_pattern") or {}, module, config["r"])
+    if wanted != rank:
+        file = folder / WEIGHTS
+        raise UserError(f"{file}: module {module} has rank {rank}, but {CONFIG} says {wanted}; {_back(folder)}")
+    alpha = _pattern(config.get("alpha_pattern") or {}, module, config["lora_alpha"])
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _pattern(patterns: dict[str, float], module: str, default: float) -> float:
+    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+
+
+def _relative(base: str) -> str:
+    if os.path.isabs(base):
+        raise ValueError(f"the base model's path must be relative to the project folder, not {base}")
+    return Path(base).as_posix()
+
+
+def _back(path: Path) -> str:
+    return files.HOW_TO_GET_BACK.format(path=path)

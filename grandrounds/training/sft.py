@@ -1,0 +1,105 @@
+"""Supervised fine-tuning on assistant turns, thin on TRL's SFTTrainer: full weights or LoRA, loss on the answer only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grandrounds.domain.prompts import Form
+from grandrounds.encoding import Encoder, collate
+from grandrounds.errors import UserError
+from grandrounds.records import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One turn to learn: the question under a prompt form, and the whole assistant's turn (prefill included)."""
+
+    question: Question
+    form: Form
+    target: str
+
+
+@dataclass(frozen=True)
+class Schedule:
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: float  # fraction of the steps
+    weight_decay: float = 0.0
+
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    model: Any, encoder: Encoder, examples: Sequence[Example], schedule: Schedule, seed: int, on_step: OnStep
+) -> dict[str, float]:
+    """Train in place, and return {loss_first, loss_last, token_accuracy} over the first and last tenth of the steps.
+
+    `model` is a transformers model, or a PEFT model whose base stays frozen. Cosine schedule, AdamW (0.9, 0.95) and
+    gradient clipping at 1, as in MedVLThinker's public code. Raises UserError when there is nothing to train on.
+    """
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    if not examples:
+        raise UserError("adapt: no example to train on: data/traces.parquet has none for these specialties")
+    rows = [encoder.prompt(each.question, each.form) for each in examples]
+    turns = [encoder.completion(each.target.removeprefix(each.form.prefill)) for each in examples]
+
+    def batches(indices: list[dict]) -> dict:
+        at = [each["row"] for each in indices]
+        return collate(encoder, [rows[i] for i in at], [turns[i] for i in at])
+
+    config = SFTConfig(
+        output_dir=".scratch/sft", max_steps=schedule.steps, per_device_train_batch_size=schedule.batch,
+        learning_rate=schedule.learning_rate, lr_scheduler_type="cosine",
+        warmup_steps=round(schedule.warmup * schedule.steps), weight_decay=schedule.weight_decay, adam_beta2=0.95,
+        max_grad_norm=1.0, seed=seed, data_seed=seed, save_strategy="no", report_to=[], logging_steps=1,
+        disable_tqdm=True, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None, use_cpu=not torch.cuda.is_available(), bf16=model.dtype == torch.bfloat16,
+        gradient_checkpointing=False, dataloader_pin_memory=False,
+    )  # fmt: skip
+    data = Dataset.from_dict({"row": list(range(len(examples))), "input_ids": [r.ids for r in rows]})
+    watcher = _watcher(on_step)
+    trainer = SFTTrainer(
+        model=model, args=config, train_dataset=data, data_collator=batches,
+        processing_class=encoder.processor, callbacks=[watcher],
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return watcher.summary()
+
+
+def _watcher(on_step: OnStep) -> Any:
+    """A callback that hands each step's figures on, and stops at a loss that is not finite."""
+    import math
+
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
+        def __init__(self) -> None:
+            self.seen: list[dict[str, float]] = []
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
+            if not logs or "loss" not in logs:
+                return
+            if not math.isfinite(logs["loss"]):
+                raise UserError(f"step {state.global_step}: the loss is {logs['loss']}; lower the learning rate")
+            self.seen.append(
+                {"loss": logs["loss"], "token_accuracy": logs.get("mean_token_accuracy", float("nan"))}
+            )
+            on_step(state.global_step, self.seen[-1])
+
+        def summary(self) -> dict[str, float]:
+            tenth = max(1, len(self.seen) // 10)
+            first, last = self.seen[:tenth], self.seen[-tenth:]
+            return {
+                "loss_first": sum(s["loss"] for s in first) / tenth,
+                "loss_last": sum(s["loss"] for s in last) / tenth,
+                "token_accuracy": sum(s["token_accuracy"] for s in last) / tenth,
+            }
+
+    return Watcher()

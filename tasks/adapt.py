@@ -1,0 +1,60 @@
+"""adapt <name>: a LoRA adapter by supervised fine-tuning on the traces of some specialties.
+
+The four specialists are MMedExpert-R1's domain-specific adaptation; the generalist, on all of them, is the SFT baseline
+of all three papers. LoRA r = 8, alpha = 16 on q, k, v, o of the language model (RARL, paper); the vision tower is frozen,
+and the loss is on the assistant's turn only.
+"""
+
+
+from grandrounds import files, runtime
+from grandrounds.domain import prompts
+from grandrounds.encoding import Encoder
+from grandrounds.engines import local
+from grandrounds.params import Params
+from grandrounds.records import Question, Trace
+from grandrounds.tracking.progress import progress
+from grandrounds.tracking.stage import stage_run, task_main
+from grandrounds.training import adapter as adapters
+from grandrounds.training import sft
+
+QUESTIONS, IMAGES, BASE, TRACES = (
+    "data/curated/train.parquet", "data/curated/images", "models/base", "data/traces.parquet",
+)  # fmt: skip
+
+
+def main(item: str | None, params: Params) -> None:
+    settings, adapter = params.adapt.training, params.adapt.items[item]
+    output = f"models/adapters/{item}"
+    with stage_run("adapt", item, params, inputs=[TRACES, QUESTIONS, IMAGES, BASE], outputs=[output]) as run:
+        runtime.use_deterministic()
+        # every specialist starts from the same LoRA A, so that their updates can be compared; a twin has its own
+        seed = runtime.derive_seed(params.seed + adapter.seed_offset, "adapt")
+        questions = {each.id: each for each in files.read(QUESTIONS, Question)}
+        asked = prompts.form("reasoning", params.prompts.wording)
+        examples = [
+            sft.Example(questions[trace.question_id], asked, trace.target)
+            for trace in files.read(TRACES, Trace)
+            if trace.specialty in adapter.specialties
+        ]
+        model, processor = local.load(BASE, runtime.device(params), params.compute.precision)
+        runtime.seed_everything(seed)
+        model = adapters.attach(model, settings.lora)
+        schedule = sft.Schedule(
+            settings.steps, settings.batch, settings.learning_rate, settings.warmup, settings.weight_decay
+        )
+        with progress(settings.steps, f"sft, {item}") as advance:
+
+            def on_step(step: int, figures: dict) -> None:
+                run.curve(step, **figures)
+                advance(1, loss=figures["loss"])
+
+            figures = sft.train(model, Encoder(processor), examples, schedule, seed, on_step)
+        adapters.save(model, output)
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        run.finish(
+            {"questions": len(examples), "steps": settings.steps, "trainable_parameters": trainable, **figures}
+        )
+
+
+if __name__ == "__main__":
+    task_main("adapt", main, items=True)

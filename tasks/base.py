@@ -1,0 +1,86 @@
+"""base: the model that everything starts from, and the teacher whose traces are distilled.
+
+Embedded: a tiny Qwen2.5-VL-class model is trained here from nothing on `pretrain`, where each piece of knowledge has its
+own frequency, so that it knows some and is shaky on some; the teacher goes on from it with `pretrain` and `train`
+together, until it is nearly always right. Hub or local: the models are fetched at a pinned revision, or copied.
+"""
+
+import shutil
+from pathlib import Path
+
+from grandrounds import files, runtime
+from grandrounds.encoding import Encoder
+from grandrounds.errors import UserError
+from grandrounds.params import EmbeddedModel, HubModel, HubRevision, LocalModel, Params
+from grandrounds.records import Question
+from grandrounds.tracking.progress import progress
+from grandrounds.tracking.stage import StageRun, stage_run, task_main
+from grandrounds.training import embedded, sft
+
+WANTED = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")  # no pickles, no code
+
+
+def main(item: str | None, params: Params) -> None:
+    spec = params.base.model
+    inputs = ["data/curated/pretrain.parquet", "data/curated/train.parquet", "data/curated/images"]
+    with stage_run("base", item, params, inputs=inputs, outputs=["models/base", "models/teacher"]) as run:
+        if isinstance(spec, EmbeddedModel):
+            run.finish(build(spec, params, run))
+        else:
+            for name in ("base", "teacher"):
+                fetch(getattr(spec, name), Path("models", name), spec)
+            run.finish({"type": spec.type})
+
+
+def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
+    """Train base and teacher; returns the stage's metrics."""
+    runtime.use_deterministic()
+    known = files.read("data/curated/pretrain.parquet", Question)
+    train = files.read("data/curated/train.parquet", Question)
+    wording = params.prompts.wording
+    made = embedded.processor(spec, embedded.corpus(known, wording), params.curate.source.image_size)
+    model = embedded.model(spec, made, params.seed)
+    encoder = Encoder(made)
+    metrics: dict = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(made.tokenizer)}
+    stages = (
+        ("base", known, sft.Schedule(spec.steps, spec.batch, spec.learning_rate, 0.05), 0),
+        ("teacher", known + train * spec.teacher_emphasis,
+         sft.Schedule(spec.teacher_steps, spec.batch, spec.teacher_learning_rate, 0.05), spec.steps),
+    )  # fmt: skip
+    for name, questions, schedule, before in stages:
+        seed = runtime.derive_seed(params.seed, "base", name)
+        examples = embedded.examples(questions, wording, seed)
+        with progress(schedule.steps, name) as advance:
+
+            def on_step(step: int, figures: dict, before: int = before, advance=advance) -> None:
+                run.curve(before + step, **figures)
+                advance(1, loss=figures["loss"])
+
+            metrics[name] = sft.train(model, encoder, examples, schedule, seed, on_step)
+        with files.replacing(Path("models", name)) as folder:
+            embedded.save(folder, model, made)
+    return metrics
+
+
+def fetch(source: HubRevision | Path, target: Path, spec: HubModel | LocalModel) -> None:
+    """Download a pinned revision, or copy a folder: safetensors, configuration and tokenizer, never pickles or code."""
+    with files.replacing(target) as folder:
+        if isinstance(source, HubRevision):
+            from huggingface_hub import snapshot_download
+
+            snapshot_download(
+                source.repository, revision=source.revision, allow_patterns=list(WANTED), local_dir=folder
+            )
+            shutil.rmtree(folder / ".cache", ignore_errors=True)
+        else:
+            if not source.is_dir():
+                raise UserError(f"base.model: {source} is not a folder; give the path of a transformers model")
+            folder.mkdir()
+            for path in sorted({path for pattern in WANTED for path in source.glob(pattern)}):
+                shutil.copy2(path, folder / path.name)
+        if not list(folder.glob("*.safetensors")):
+            raise UserError(f"base.model ({spec.type}): {source} has no *.safetensors; pickled weights are never loaded")
+
+
+if __name__ == "__main__":
+    task_main("base", main, items=False)

@@ -1,0 +1,65 @@
+"""grpo <system>: reinforcement with verifiable rewards, under one system's settings.
+
+medvlthinker: gated correctness on difficulty-filtered text. rarl: format, length, accuracy and reasoning rewards, three
+prompt styles, the whole train split. mmedexpert: guideline-based advantages over four guideline prompts, from the merged
+specialists, which are folded into the base first. The policy is saved relative to the base: what it started from and
+its own LoRA, concatenated exactly.
+"""
+
+from grandrounds import files, runtime
+from grandrounds.domain import rewards
+from grandrounds.domain.adapters import concatenate
+from grandrounds.encoding import Encoder
+from grandrounds.engines import local
+from grandrounds.engines.bertscore import BertScorer
+from grandrounds.params import GrpoItem, Params
+from grandrounds.records import Difficulty, Question
+from grandrounds.tracking.progress import progress
+from grandrounds.tracking.stage import stage_run, task_main
+from grandrounds.training import adapter, grpo, lora
+
+QUESTIONS, IMAGES, BASE = "data/curated/train.parquet", "data/curated/images", "models/base"
+
+
+def main(item: str | None, params: Params) -> None:
+    settings = params.grpo.items[item]
+    output = f"models/policies/{item}"
+    inputs = list(dict.fromkeys([QUESTIONS, IMAGES, BASE, str(settings.questions), str(settings.init)]))
+    with stage_run("grpo", item, params, inputs=inputs, outputs=[output]) as run:
+        runtime.use_deterministic()
+        questions = chosen(settings)
+        scorer = BertScorer() if rewards.NEEDS_SCORER & settings.rewards.keys() else None
+        functions, _ = rewards.build(settings.rewards, scorer, limit=settings.max_new_tokens)
+        model, processor = local.load(BASE, runtime.device(params), params.compute.precision)
+        start = None if str(settings.init) == BASE else lora.load_update(settings.init)
+        if start is not None:
+            lora.fold(model, start, str(settings.init))
+        seed = runtime.derive_seed(params.seed, "grpo", item)
+        runtime.seed_everything(seed)
+        model = adapter.attach(model, settings.lora)
+        with progress(settings.steps, f"grpo, {item}") as advance:
+
+            def on_step(step: int, figures: dict) -> None:
+                run.curve(step, **figures)
+                advance(1, reward=figures["reward"])
+
+            figures = grpo.train(
+                model, Encoder(processor), questions, functions, settings, params.prompts.wording, seed, on_step
+            )
+        adapter.save(model, output)
+        if start is not None:
+            lora.save_update(output, concatenate(start, lora.load_update(output)))
+        run.finish({"questions": len(questions), "steps": settings.steps, **figures})
+
+
+def chosen(settings: GrpoItem) -> list[Question]:
+    """The questions to train on: a whole split, or what a filter kept of it; of the system's modalities."""
+    questions = files.read(QUESTIONS, Question)
+    if str(settings.questions) != QUESTIONS:
+        kept = {row.question_id for row in files.read(settings.questions, Difficulty) if row.kept}
+        questions = [each for each in questions if each.id in kept]
+    return [each for each in questions if each.modality in settings.modalities]
+
+
+if __name__ == "__main__":
+    task_main("grpo", main, items=True)

@@ -1,0 +1,70 @@
+"""predict <arm>: one arm answers every question of val, test and unseen, greedily, with and without reasoning.
+
+Evaluation always uses the plain prompts, whatever an arm was trained under, so that arms are comparable (RARL compares
+the two at inference). Nothing is scored here but by the one verifier; strict and lenient readings stand side by side.
+"""
+
+from grandrounds import files, runtime
+from grandrounds.domain import prompts
+from grandrounds.domain.answers import verify
+from grandrounds.encoding import Encoder
+from grandrounds.engines import local
+from grandrounds.engines.protocol import Completion, Request
+from grandrounds.params import Params
+from grandrounds.records import Prediction, Question
+from grandrounds.tracking.progress import progress
+from grandrounds.tracking.stage import stage_run, task_main
+from grandrounds.training import lora
+
+IMAGES, BASE = "data/curated/images", "models/base"
+
+
+def main(item: str | None, params: Params) -> None:
+    settings = params.predict
+    adapter = str(settings.arms[item].adapter)
+    splits = [f"data/curated/{split}.parquet" for split in settings.splits]
+    inputs = list(dict.fromkeys([*splits, IMAGES, BASE, adapter]))
+    output = f"data/predictions/{item}.parquet"
+    with stage_run("predict", item, params, inputs=inputs, outputs=[output]) as run:
+        model, processor = local.load(BASE, runtime.device(params), params.compute.precision)
+        if adapter != BASE:
+            lora.load_adapter(model, adapter)
+        engine = local.LocalEngine(model, Encoder(processor), runtime.derive_seed(params.seed, "predict"))
+        requests = {
+            f"{prompt}/{question.id}": Request(
+                f"{prompt}/{question.id}", question, prompts.form(prompt, params.prompts.wording)
+            )
+            for path in splits
+            for question in files.read(path, Question)
+            for prompt in settings.prompts
+        }
+        rows: dict[str, Prediction] = {}
+        with progress(len(requests), f"answers, {item}") as advance:
+            for completion in engine.generate(requests.values(), settings.sampling):
+                rows[completion.id] = prediction(item, requests[completion.id], completion)
+                advance()
+        ordered = [rows[name] for name in requests]
+        files.write(output, ordered, Prediction)
+        run.finish(
+            {
+                "predictions": len(ordered),
+                "mean_tokens": sum(row.tokens for row in ordered) / max(1, len(ordered)),
+                "unfinished": sum(not row.finished for row in ordered),
+            }
+        )
+
+
+def prediction(arm: str, request: Request, completion: Completion) -> Prediction:
+    question, thinking = request.question, request.form.thinking
+    strict = verify(question, completion.text, thinking=thinking)
+    lenient = verify(question, completion.text, thinking=thinking, strict=False)
+    return Prediction(
+        arm=arm, question_id=question.id, split=question.split, prompt=request.id.partition("/")[0],
+        completion=completion.text, tokens=completion.tokens, finished=completion.finished,
+        extracted=strict.extracted, format_ok=strict.format_ok, answer=strict.answer, correct=strict.correct,
+        correct_lenient=lenient.correct,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    task_main("predict", main, items=True)

@@ -1,0 +1,94 @@
+"""The whole pipeline on a reduced params.yaml, in a temporary copy of the repository, by `dvc repro` itself."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ARMS = ("base", "sft", "experts", "rarl", "mmedexpert")
+
+
+def reduced(params: dict) -> dict:
+    """Few questions, few steps, five arms: every stage does its real work on a model that learns nothing."""
+    params["curate"]["source"] |= {"pretrain": 240, "train": 80, "val": 30, "test": 40, "unseen": 30}
+    params["base"]["model"] |= {"hidden": 48, "layers": 2, "steps": 12, "teacher_steps": 4, "batch": 16}
+    params["filter"] |= {"n": 2, "keep": {"min": 0, "max": 1}}
+    params["filter"]["sampling"]["max_new_tokens"] = 16
+    params["distill"] |= {"teacher": "reference"}
+    params["adapt"]["training"] |= {"steps": 3, "batch": 8}
+    for item in params["grpo"]["items"].values():
+        item |= {"steps": 2, "group": 4, "questions_per_step": 2, "max_new_tokens": 12}
+    params["predict"]["sampling"]["max_new_tokens"] = 8
+    params["predict"]["arms"] = {name: arm for name, arm in params["predict"]["arms"].items() if name in ARMS}
+    params["judge"]["resamples"] = 200
+    return params
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git would commit, with reduced parameters and no results."""
+    folder = tmp_path_factory.mktemp("clone") / "grand rounds"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file() and name not in ("dvc.lock",) and not name.startswith("reports/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "reports").mkdir(exist_ok=True)
+    params = reduced(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "reduced"]):
+        subprocess.run(
+            ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command], cwd=folder, check=True
+        )
+    return folder
+
+
+def dvc(project: Path, *arguments: str) -> tuple[str, float]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
+    return done.stdout, time.monotonic() - begin
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(900)
+def test_pipeline_runs_end_to_end_and_then_has_nothing_to_do(project: Path) -> None:
+    first, _ = dvc(project, "repro")
+    assert first.count("Running stage") == 2 + 2 + 1 + 6 + 2 + 3 + len(ARMS) + 2
+
+    scores = json.loads((project / "reports/judge/metrics.json").read_text())
+    assert set(scores) == set(ARMS)
+    for splits in scores.values():
+        assert {"val", "test", "unseen", "test_no_reasoning"} <= set(splits)
+        assert 0 <= splits["test"]["low"] <= splits["test"]["accuracy"] <= splits["test"]["high"] <= 1
+        assert splits["test"]["n"] == 40
+
+    report = (project / "reports/report.html").read_text(encoding="utf-8")
+    assert "never for clinical use" in report and "http-equiv" not in report
+    assert all((project / f"reports/cards/{arm}.md").is_file() for arm in ARMS)
+
+    lineage = subprocess.run(
+        [sys.executable, "-m", "grandrounds.cli", "lineage", "grandrounds@champion"],
+        cwd=project, capture_output=True, text=True,
+    )  # fmt: skip
+    assert lineage.returncode == 0, lineage.stderr
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    flat = "".join(lineage.stdout.split())
+    assert outs["data/curated/train.parquet"] in flat and outs["models/base"] in flat
+
+    second, seconds = dvc(project, "repro")
+    assert "Running stage" not in second and "up to date" in second
+    assert seconds < 15
+    assert "up to date" in dvc(project, "status")[0]
