@@ -21,6 +21,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -100,7 +101,7 @@ def _execute(plan: Sequence[Planned], session: Session, workers: int) -> None:
             try:
                 name = ended.get(timeout=1.0)
             except queue.Empty:
-                progress.tick(schedule.seconds_left() / workers)
+                progress.tick(schedule.seconds_left(progress.elapsed()) / workers)
                 continue
             how, _ = session.outcomes.setdefault(name, ("failed", 0.0))  # not there: the task broke, not its stage
             schedule.finish(name, how)
@@ -147,4 +148,7 @@ def _interruptible(groups: Groups) -> Iterator[None]:
 def run(stages: Sequence[str] = (), *, force: bool = False, workers: int = 2) -> bool:
     """Run the flow from the command line; whether every stage is done. Call flows.settings.prepare first."""
     state = pipeline(stages=list(stages) or None, force=force, workers=workers, return_state=True)
+    problem = None if state.is_completed() else state.result(raise_on_failure=False)
+    if isinstance(problem, Exception) and not isinstance(problem, FailedRun):  # FailedRun: a stage, reported already
+        raise problem
     return state.is_completed()

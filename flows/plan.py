@@ -3,6 +3,7 @@
 :func:`read` asks DVC for the graph and for what changed; :func:`decide` and the functions after it are pure.
 """
 
+import os
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -89,23 +90,35 @@ def _stages(repo: Any) -> list[Stage]:
     graph = repo.index.graph
     stages = []
     for stage in reversed(list(nx.topological_sort(graph))):  # DVC's edges point upstream
-        name = stage.addressing
-        status = stage.status().get(name, [])
-        outs = tuple(_relative(out, repo.root_dir) for out in stage.outs)
+        status = [_rebased(entry, repo.root_dir) for entry in stage.status().get(stage.addressing, [])]
+        outs = tuple(_relative(out.fs_path, repo.root_dir) for out in stage.outs)
         stages.append(
             Stage(
-                name=name,
-                upstream=tuple(sorted(other.addressing for other in graph.successors(stage))),
+                name=_name(stage),
+                upstream=tuple(sorted(_name(other) for other in graph.successors(stage))),
                 outs=outs,
-                changes=changes(status) if name in locked else (Change("new", name, "new"),),
+                changes=changes(status) if _name(stage) in locked else (Change("new", _name(stage), "new"),),
                 seconds=_seconds(Path(repo.root_dir), outs),
             )
         )
     return stages
 
 
-def _relative(out: Any, root: str) -> str:
-    return Path(out.fs_path).relative_to(root).as_posix() if Path(out.fs_path).is_relative_to(root) else str(out)
+def _name(stage: Any) -> str:
+    """As in dvc.yaml. DVC's own address has the file's path in front when we are in another folder."""
+    return str(getattr(stage, "name", None) or stage.addressing)
+
+
+def _rebased(entry: Any, root: str) -> Any:
+    """An entry of DVC's status with paths from the project folder; DVC gives them from the working folder."""
+    if isinstance(entry, str):
+        return entry
+    return {kind: {_relative(path, root): state for path, state in paths.items()} for kind, paths in entry.items()}
+
+
+def _relative(path: str, root: str) -> str:
+    absolute = Path(os.path.abspath(path))
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(path)
 
 
 def _seconds(root: Path, outs: Iterable[str]) -> float:

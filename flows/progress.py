@@ -38,8 +38,13 @@ class Progress:
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._rows: dict[str, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bars = Bars(*columns, TextColumn("{task.fields[left]}"), console=console, transient=True)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self._bars = Bars(*columns, TextColumn("{task.fields[left]}", markup=False), console=console, transient=True)
         self._all = self._bars.add_task("stages", total=total, left="")
 
     def __enter__(self) -> "Progress":
@@ -64,6 +69,11 @@ class Progress:
         self._console.print(text, style=STYLES.get(outcome, ""), markup=False, soft_wrap=True)
         self._bars.remove_task(self._rows.pop(name))
         self._bars.advance(self._all)
+
+    def elapsed(self) -> dict[str, float]:
+        """Seconds since each running stage started."""
+        now = time.monotonic()
+        return {name: now - started for name, started in self._started.items()}
 
     def tick(self, left: float) -> None:
         """Call every second or so; `left`: seconds that the rest is expected to take."""

@@ -49,6 +49,7 @@ class Schedule:
         """Cores for a stage: its share, or all of them when nothing could run beside it."""
         return cores if name in self._alone else max(1, cores // workers)
 
-    def seconds_left(self) -> float:
-        """Work that is left, in seconds of one worker, by the stages' last run times."""
-        return sum(seconds for name, seconds in self.seconds.items() if name not in self.done)
+    def seconds_left(self, elapsed: Mapping[str, float]) -> float:
+        """Work that is left, in seconds of one worker, by the stages' last run times; `elapsed` of those running."""
+        left = (name for name in self._graph if name not in self.done)
+        return sum(max(0.0, self.seconds[name] - elapsed.get(name, 0.0)) for name in left)

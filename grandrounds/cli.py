@@ -85,7 +85,12 @@ def run(stages: Stages = None, workers: Workers = 2, force: Force = False) -> No
     from flows import pipeline
 
     wait()
-    if not pipeline.run(stages or (), force=force, workers=workers):
+    try:
+        done = pipeline.run(stages or (), force=force, workers=workers)
+    except KeyboardInterrupt:
+        typer.echo("stopped; what had finished is kept, and the next run goes on from there", err=True)
+        raise typer.Exit(130) from None
+    if not done:
         raise typer.Exit(1)
 
 
@@ -232,16 +237,13 @@ def serve(
 
 
 def main() -> None:
-    """The console script. A mistake that the user can mend is one red line; Ctrl-C is exit code 130."""
+    """The console script: a mistake that the user can mend is one red line on stderr and exit code 1."""
     try:
         app()
     except UserError as error:
         red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
         print(f"{red}error: {error}{plain}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; what had finished is kept, and the next run goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
+from grandrounds import references
 from grandrounds.errors import UserError, unknown
-from grandrounds.records import MODALITIES, SPECIALTIES
+from grandrounds.records import MODALITIES
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -333,7 +334,7 @@ def check(raw: Any, where: str = "params.yaml") -> Params:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_line(each, raw) for each in error.errors()[:5])) from None
-    _check_names(params, where)
+    references.check(params, where)
     return params
 
 
@@ -378,48 +379,3 @@ def _flat(choices: list[Any]) -> list[Any]:
 def _tag(model: Any) -> str | None:
     field = getattr(model, "model_fields", {}).get("type")
     return getattr(field.annotation, "__args__", (None,))[0] if field else None
-
-
-def _check_names(params: Params, where: str) -> None:
-    """Names that point at other names: specialties, adapters, policies, arms, rewards, prompt forms."""
-    produced = {"models/base": "base"}
-    produced |= {f"models/adapters/{name}": name for name in params.adapt.items}
-    produced |= {f"models/merged/{name}": name for name in params.merge.items}
-    produced |= {f"models/policies/{name}": name for name in params.grpo.items}
-
-    def made(key: str, path: Path) -> None:
-        if str(path) not in produced:
-            raise UserError(f"{where}: {key}: {unknown('adapter', str(path), produced)}")
-
-    for name, adapter in params.adapt.items.items():
-        for specialty in adapter.specialties:
-            if specialty not in SPECIALTIES:
-                raise UserError(f"{where}: adapt.items.{name}.specialties: {unknown('specialty', specialty, SPECIALTIES)}")
-    for name, merge in params.merge.items.items():
-        for key, path in {**merge.updates, merge.beside.name: merge.beside.path}.items():
-            made(f"merge.items.{name}.{key}", path)
-        for key in merge.weights:
-            if key not in {*merge.updates, merge.beside.name}:
-                raise UserError(f"{where}: merge.items.{name}.weights: {unknown('update', key, merge.updates)}")
-        if merge.beside.role == "twin" and merge.beside.of not in merge.updates:
-            raise UserError(f"{where}: merge.items.{name}.beside.of: {unknown('update', merge.beside.of, merge.updates)}")
-    for name, item in params.grpo.items.items():
-        made(f"grpo.items.{name}.init", item.init)
-        for modality in item.modalities:
-            if modality not in MODALITIES:
-                raise UserError(f"{where}: grpo.items.{name}.modalities: {unknown('modality', modality, MODALITIES)}")
-        if isinstance(item.advantages, Gba) and item.group % len(item.advantages.guidelines):
-            raise UserError(
-                f"{where}: grpo.items.{name}.group: {item.group} rollouts cannot be dealt to "
-                f"{len(item.advantages.guidelines)} guidelines; use a multiple of {len(item.advantages.guidelines)}"
-            )
-    for name, arm in params.predict.arms.items():
-        made(f"predict.arms.{name}.adapter", arm.adapter)
-    for name in params.judge.baselines:
-        if name not in params.predict.arms:
-            raise UserError(f"{where}: judge.baselines: {unknown('arm', name, params.predict.arms)}")
-    if params.filter.keep.min > params.filter.keep.max or params.filter.keep.max > params.filter.n:
-        raise UserError(
-            f"{where}: filter.keep: needs min <= max <= n, but {params.filter.keep.min}, "
-            f"{params.filter.keep.max} and n = {params.filter.n} were given"
-        )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ("grandrounds", "tasks", "flows", "tests", "benchmarks")
 NOT_STAGES = {"seed", "compute", "prompts"}
 
-BASE = {"errors", "params", "records", "files", "runtime"}
+BASE = {"errors", "params", "records", "references", "files", "runtime"}
 SHARED = {"encoding"}  # between domain and the packages: what both engines and training need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
 TOP = {"cli", "doctor", "recipes", "__main__"}  # the command line and what only it uses

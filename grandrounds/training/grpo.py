@@ -76,6 +76,8 @@ def train(
     trainer.deal(encoder, questions, Rollouts.of(item, wording), item)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
+    if "ref" in model.peft_config:  # TRL's copy of the start, for the KL term; not to be saved with the policy
+        model.delete_adapter("ref")
     return watcher.summary(list(item.rewards))
 
 
@@ -117,7 +119,7 @@ def _trainer_class() -> type:
             for question, form in self._asked:
                 image = self._encoder.image(question) if question.image else None
                 row = {
-                    "prompt": prompts.messages(question, form, image),
+                    "prompt": prompts.messages(question, form),
                     "question": dataclasses.asdict(question),
                     "prefill": form.prefill,
                 }
@@ -141,7 +143,7 @@ def _trainer_class() -> type:
             images = None
             if fields:
                 fields["mm_token_type_ids"] = [row.kinds for row in rows]
-                images = [[self._encoder.image(q)] if q.image else None for q, _ in self._asked]
+                images = [[self._encoder.image(q)] if q.image else [] for q, _ in self._asked]
             return [row.ids for row in rows], images, fields
 
         def _calculate_rewards(self, inputs: list, asked: list, completions: list, ids: list) -> torch.Tensor:

@@ -60,3 +60,11 @@ def test_a_stage_that_nothing_can_run_beside_has_every_core(name: str, cores: in
 
 def test_more_workers_than_cores_still_leave_one_each() -> None:
     assert Schedule(DIAMOND).threads("short", workers=8, cores=2) == 1
+
+
+def test_time_left_counts_what_is_running_only_in_part() -> None:
+    schedule = Schedule([planned("a", seconds=10), planned("b", seconds=10), planned("c", "a", seconds=10)])
+    schedule.start("a")
+    schedule.finish("b", "ran")
+    assert schedule.seconds_left({"a": 4.0}) == 16
+    assert schedule.seconds_left({"a": 99.0}) == 10

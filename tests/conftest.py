@@ -1,0 +1,35 @@
+"""A tiny untrained model over a few embedded questions, for every test that needs a model; made once."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    """(splits, images) of a small embedded corpus."""
+    from grandrounds.params import EmbeddedSource
+    from grandrounds.sources import embedded
+
+    return embedded.build(EmbeddedSource(pretrain=200, train=60, val=40, test=40, unseen=40), 7)
+
+
+@pytest.fixture(scope="session")
+def tiny(corpus, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """folder: a saved model; images: a folder; questions: some of both modalities."""
+    from grandrounds.params import EmbeddedModel
+    from grandrounds.training import embedded
+
+    splits, images = corpus
+    root: Path = tmp_path_factory.mktemp("tiny")
+    (root / "images").mkdir()
+    for name, png in images.items():
+        (root / "images" / name).write_bytes(png)
+    spec = EmbeddedModel(vocabulary=600, hidden=48, layers=2, vision_hidden=32, vision_layers=1)
+    processor = embedded.processor(spec, embedded.corpus(splits["pretrain"], "compact"), 112)
+    embedded.save(root / "model", embedded.model(spec, processor, 7), processor)
+    return SimpleNamespace(folder=root / "model", images=root / "images", questions=splits["train"])
