@@ -35,7 +35,7 @@ def read(path: str | Path, record: type[Record]) -> list[Record]:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a whole parquet file ({error}); {HOW_TO_GET_BACK.format(path=path)}") from error
-    wanted = schema(record)
+    wanted = schema(record)  # type: ignore[arg-type]
     lost = [name for name in wanted.names if name not in table.column_names]
     if lost:
         raise UserError(f"{path}: column '{lost[0]}' is missing; {HOW_TO_GET_BACK.format(path=path)}")

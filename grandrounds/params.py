@@ -305,7 +305,18 @@ class Params(Section):
     publish: Publish = Publish()
 
 
-STAGES: tuple[str, ...] = ("curate", "base", "filter", "distill", "adapt", "merge", "grpo", "predict", "judge", "publish")
+STAGES: tuple[str, ...] = (
+    "curate",
+    "base",
+    "filter",
+    "distill",
+    "adapt",
+    "merge",
+    "grpo",
+    "predict",
+    "judge",
+    "publish",
+)
 ITEMS = {"filter": "items", "adapt": "items", "merge": "items", "grpo": "items", "predict": "arms"}
 
 
@@ -333,7 +344,8 @@ def check(raw: Any, where: str = "params.yaml") -> Params:
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_line(each, raw) for each in error.errors()[:5])) from None
+        problems = sorted(error.errors(), key=lambda each: each["type"] == "missing")  # a mistyped key first
+        raise UserError(f"{where}: " + "; ".join(_line(each, raw) for each in problems[:5])) from None
     references.check(params, where)
     return params
 
@@ -371,7 +383,9 @@ def _siblings(keys: list[str], raw: Any) -> list[str]:
 def _flat(choices: list[Any]) -> list[Any]:
     out: list[Any] = []
     for choice in choices:
-        inner = getattr(choice, "__args__", None) if not isinstance(choice, type) or hasattr(choice, "__origin__") else None
+        inner = (
+            getattr(choice, "__args__", None) if not isinstance(choice, type) or hasattr(choice, "__origin__") else None
+        )
         out.extend(_flat(list(inner)) if inner else [choice])
     return out
 

@@ -1,10 +1,9 @@
 """adapt <name>: a LoRA adapter by supervised fine-tuning on the traces of some specialties.
 
-The four specialists are MMedExpert-R1's domain-specific adaptation; the generalist, on all of them, is the SFT baseline
-of all three papers. LoRA r = 8, alpha = 16 on q, k, v, o of the language model (RARL, paper); the vision tower is frozen,
-and the loss is on the assistant's turn only.
+The four specialists are MMedExpert-R1's domain-specific adaptation; the generalist, on all of them, is the SFT
+baseline of all three papers. LoRA r = 8, alpha = 16 on q, k, v, o of the language model (RARL, paper); the vision tower
+is frozen, and the loss is on the assistant's turn only.
 """
-
 
 from grandrounds import files, runtime
 from grandrounds.domain import prompts
@@ -22,7 +21,7 @@ QUESTIONS, IMAGES, BASE, TRACES = (
 )  # fmt: skip
 
 
-def main(item: str | None, params: Params) -> None:
+def main(item: str, params: Params) -> None:
     settings, adapter = params.adapt.training, params.adapt.items[item]
     output = f"models/adapters/{item}"
     with stage_run("adapt", item, params, inputs=[TRACES, QUESTIONS, IMAGES, BASE], outputs=[output]) as run:
@@ -51,9 +50,7 @@ def main(item: str | None, params: Params) -> None:
             figures = sft.train(model, Encoder(processor), examples, schedule, seed, on_step)
         adapters.save(model, output)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        run.finish(
-            {"questions": len(examples), "steps": settings.steps, "trainable_parameters": trainable, **figures}
-        )
+        run.finish({"questions": len(examples), "steps": settings.steps, "trainable_parameters": trainable, **figures})
 
 
 if __name__ == "__main__":

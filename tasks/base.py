@@ -1,7 +1,7 @@
 """base: the model that everything starts from, and the teacher whose traces are distilled.
 
-Embedded: a tiny Qwen2.5-VL-class model is trained here from nothing on `pretrain`, where each piece of knowledge has its
-own frequency, so that it knows some and is shaky on some; the teacher goes on from it with `pretrain` and `train`
+Embedded: a tiny Qwen2.5-VL-class model is trained here from nothing on `pretrain`, where each piece of knowledge has
+its own frequency, so that it knows some and is shaky on some; the teacher goes on from it with `pretrain` and `train`
 together, until it is nearly always right. Hub or local: the models are fetched at a pinned revision, or copied.
 """
 
@@ -79,7 +79,9 @@ def fetch(source: HubRevision | Path, target: Path, spec: HubModel | LocalModel)
             for path in sorted({path for pattern in WANTED for path in source.glob(pattern)}):
                 shutil.copy2(path, folder / path.name)
         if not list(folder.glob("*.safetensors")):
-            raise UserError(f"base.model ({spec.type}): {source} has no *.safetensors; pickled weights are never loaded")
+            raise UserError(
+                f"base.model ({spec.type}): {source} has no *.safetensors; pickled weights are never loaded"
+            )
 
 
 if __name__ == "__main__":

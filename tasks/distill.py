@@ -55,7 +55,9 @@ def sampled(questions: list[Question], params: Params) -> Samples:
     """n answers of the teacher to each question."""
     settings = params.distill
     asked = prompts.form("reasoning", params.prompts.wording)
-    requests = [Request(f"{each.id}/{sample}", each, asked, sample) for each in questions for sample in range(settings.n)]
+    requests = [
+        Request(f"{each.id}/{sample}", each, asked, sample) for each in questions for sample in range(settings.n)
+    ]
     model, processor = local.load(TEACHER, runtime.device(params), params.compute.precision)
     engine = local.LocalEngine(model, Encoder(processor), runtime.derive_seed(params.seed, "distill"))
     samples: Samples = defaultdict(dict)
@@ -91,9 +93,15 @@ def choose(questions: list[Question], samples: Samples, teacher: str) -> tuple[l
         first = drawn[right[0]]
         traces.append(
             Trace(
-                question_id=question.id, specialty=question.specialty, teacher=teacher, sample=right[0],
-                n=len(drawn), correct=len(right), thinking=thinking_of(first.text), target=first.text.strip(),
-            )  # fmt: skip
+                question_id=question.id,
+                specialty=question.specialty,
+                teacher=teacher,
+                sample=right[0],
+                n=len(drawn),
+                correct=len(right),
+                thinking=thinking_of(first.text),
+                target=first.text.strip(),
+            )
         )
     return traces, rejected
 

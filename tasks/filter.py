@@ -20,7 +20,7 @@ from grandrounds.tracking.stage import stage_run, task_main
 QUESTIONS, IMAGES = "data/curated/train.parquet", "data/curated/images"
 
 
-def main(item: str | None, params: Params) -> None:
+def main(item: str, params: Params) -> None:
     settings = params.filter
     output = f"data/filtered/{item}.parquet"
     with stage_run("filter", item, params, inputs=[QUESTIONS, IMAGES, str(settings.model)], outputs=[output]) as run:

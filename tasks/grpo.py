@@ -1,9 +1,9 @@
 """grpo <system>: reinforcement with verifiable rewards, under one system's settings.
 
 medvlthinker: gated correctness on difficulty-filtered text. rarl: format, length, accuracy and reasoning rewards, three
-prompt styles, the whole train split. mmedexpert: guideline-based advantages over four guideline prompts, from the merged
-specialists, which are folded into the base first. The policy is saved relative to the base: what it started from and
-its own LoRA, concatenated exactly.
+prompt styles, the whole train split. mmedexpert: guideline-based advantages over four guideline prompts, from the
+merged specialists, which are folded into the base first. The policy is saved relative to the base: what it started from
+and its own LoRA, concatenated exactly.
 """
 
 from grandrounds import files, runtime
@@ -21,7 +21,7 @@ from grandrounds.training import adapter, grpo, lora
 QUESTIONS, IMAGES, BASE = "data/curated/train.parquet", "data/curated/images", "models/base"
 
 
-def main(item: str | None, params: Params) -> None:
+def main(item: str, params: Params) -> None:
     settings = params.grpo.items[item]
     output = f"models/policies/{item}"
     inputs = list(dict.fromkeys([QUESTIONS, IMAGES, BASE, str(settings.questions), str(settings.init)]))

@@ -21,7 +21,7 @@ from grandrounds.tracking.stage import stage_run, task_main
 from grandrounds.training.lora import load_update, save_update
 
 
-def main(item: str | None, params: Params) -> None:
+def main(item: str, params: Params) -> None:
     settings = params.merge.items[item]
     beside = settings.beside
     model, report = f"models/merged/{item}", f"data/conflicts/{item}.parquet"

@@ -19,7 +19,7 @@ from grandrounds.training import lora
 IMAGES, BASE = "data/curated/images", "models/base"
 
 
-def main(item: str | None, params: Params) -> None:
+def main(item: str, params: Params) -> None:
     settings = params.predict
     adapter = str(settings.arms[item].adapter)
     splits = [f"data/curated/{split}.parquet" for split in settings.splits]

@@ -1,7 +1,7 @@
 """Difficulty of a question as a pass count: how many of n rollouts by the filter model are right.
 
-MedVLThinker (2508.02669, code) keeps a question when 1 <= correct <= 7 of 16. It mixed "wrong" with "could not be read";
-here what was extracted and what was correct are counted apart.
+MedVLThinker (2508.02669, code) keeps a question when 1 <= correct <= 7 of 16. It mixed "wrong" with "could not be
+read"; here what was extracted and what was correct are counted apart.
 """
 
 from collections import Counter

@@ -3,7 +3,7 @@
 A form has an instruction that stands before the question, whether it asks for thinking, and a prefill that opens the
 assistant's turn (RARL's thinking initialisation, 2506.06600). The forms follow MedVLThinker (2508.02669), RARL's three
 training styles, and four clinical reasoning perspectives for MMedExpert-R1 (2601.10949; the wording is ours). Two
-wordings: `full` for real models; `compact`, some 15 tokens a form, for the embedded one, which is trained on all of them.
+wordings: `full` for real models; `compact`, a few words a form, for the embedded one, which is trained on them all.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,9 @@ FULL: dict[str, Form] = {
         "Consider all visual and contextual detail, reason freely, and give the answer that is best in your judgment. "
         + BLOCKS
     ),
-    "differential": Form(f"List the possible answers, weigh them against each other, and rule out all but one. {BLOCKS}"),
+    "differential": Form(
+        f"List the possible answers, weigh them against each other, and rule out all but one. {BLOCKS}"
+    ),
     "intuitive": Form(f"Recognise the pattern as an experienced clinician would, and check it in a sentence. {BLOCKS}"),
     "analytical": Form(f"Apply the relevant definition or reference range, rule by rule, to the findings. {BLOCKS}"),
     "bayesian": Form(f"Start from how likely each answer is, and update it with each finding in turn. {BLOCKS}"),

@@ -50,7 +50,9 @@ class Brain:
         maps = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
         t1, grey, white = (np.asarray(load(resolution=1).get_fdata(), dtype=np.float32) for load in maps)
         head = ndimage.binary_fill_holes(t1 > 0.1 * t1.max())
-        box = ndimage.find_objects(head.astype(np.int8))[0]  # the brain fills its box, so that thirds of the box are thirds of it
+        box = ndimage.find_objects(head.astype(np.int8))[
+            0
+        ]  # the brain fills its box, so that thirds of the box are thirds of it
         t1, grey, white, head = t1[box], grey[box], white[box], head[box]
         deep = ndimage.binary_erosion(head, iterations=6)
         tissue = np.full(t1.shape, -1, dtype=np.int8)
@@ -60,11 +62,15 @@ class Brain:
         return cls((255 * np.clip(t1 / np.percentile(t1[head], 99.5), 0, 1)).astype(np.uint8), tissue)
 
     def slabs(self) -> list[tuple[str, int]]:
-        """All (plane, slab) that hold enough brain, in a fixed order."""
+        """All (plane, slab) that hold enough brain, in a fixed order.
+
+        The template is symmetric, so a sagittal slice is its own mirror image's twin: only the left half is used.
+        """
         found = []
         for plane, axis in PLANES.items():
             filled = (self.t1 > 30).mean(axis=tuple(i for i in range(3) if i != axis))
-            for slab in range(self.t1.shape[axis] // SLAB):
+            usable = self.t1.shape[axis] // (2 if plane == "sagittal" else 1)
+            for slab in range(usable // SLAB):
                 if filled[slab * SLAB : (slab + 1) * SLAB].mean() > 0.12:
                     found.append((plane, slab))
         return found
@@ -76,7 +82,9 @@ def ask(brain: Brain, plane: str, slab: int, rng: random.Random, *, split: str, 
     at = slab * SLAB + rng.randrange(MARGIN, SLAB - MARGIN)
     cut = tuple(at if i == axis else slice(None) for i in range(3))
     picture, tissue = brain.t1[cut], brain.tissue[cut]
-    topics = [t for t in TOPICS if not (plane == "sagittal" and t == "side") and not (plane == "axial" and t == "level")]
+    topics = [
+        t for t in TOPICS if not (plane == "sagittal" and t == "side") and not (plane == "axial" and t == "level")
+    ]
     topic = rng.choices(topics, [TOPICS[t] for t in topics])[0]
     point = _point(picture, tissue, topic, rng)
     answer = _answer(topic, plane, picture.shape, tissue, point)
@@ -100,7 +108,8 @@ def _point(picture: np.ndarray, tissue: np.ndarray, topic: str, rng: random.Rand
         else:  # not within 4 % of a boundary between thirds of the head
             thirds = places[:, 1] / height
             places = places[(np.abs(thirds - 1 / 3) > 0.04) & (np.abs(thirds - 2 / 3) > 0.04)]
-    return tuple(int(i) for i in places[rng.randrange(len(places))])
+    column, row = places[rng.randrange(len(places))]
+    return int(column), int(row)
 
 
 def _core(mask: np.ndarray) -> np.ndarray:
@@ -127,7 +136,11 @@ def _draw(picture: np.ndarray, point: tuple[int, int] | None, size: int) -> byte
     canvas = np.zeros((side, side), dtype=np.uint8)
     left, low = (side - width) // 2, (side - height) // 2
     canvas[left : left + width, low : low + height] = picture
-    image = Image.fromarray(np.ascontiguousarray(canvas.T[::-1])).convert("RGB").resize((size, size), Image.BILINEAR)
+    image = (
+        Image.fromarray(np.ascontiguousarray(canvas.T[::-1]))
+        .convert("RGB")
+        .resize((size, size), Image.Resampling.BILINEAR)
+    )
     if point is not None:
         x, y = (point[0] + left) * size / side, (side - 1 - point[1] - low) * size / side
         r = size / 16

@@ -14,9 +14,10 @@ from grandrounds.sources import brain as mr
 from grandrounds.sources import vignettes
 from grandrounds.sources.rules import NEVER_TRAINED, RULES, Bands, Rule
 
-ZIPF = 0.8  # exponent of the frequency of pieces of knowledge in pretrain
-NEVER = 0.15  # share of the pieces that pretrain never shows
-OPEN_BOOK = 0.4  # share of pretrain text with the range in the prompt
+ZIPF = 1.0  # exponent of the frequency of pieces of knowledge in pretrain
+NEVER = 0.25  # share of the pieces that pretrain never shows
+OPEN_BOOK = 0.55  # share of pretrain text with the range in the prompt
+PRETRAIN_IMAGES = 0.2  # share of pretrain
 TEXT_SHARES = {"train": 0.5, "val": 0.1, "test": 0.25, "unseen": 0.15}  # of each rule's cases; pretrain shares train's
 SLAB_SHARES = {"train": 0.4, "val": 0.15, "test": 0.3, "unseen": 0.15}
 TEXT_SPECIALTIES = {"adult_medicine": 0.3, "pediatrics": 0.3, "brain_senses": 0.15, "oncology_surgery": 0.25}
@@ -34,7 +35,7 @@ def build(source: EmbeddedSource, seed: int) -> tuple[dict[str, list[Question]],
     for split in ("pretrain", "train", "val", "test", "unseen"):
         rng = random.Random(f"{seed}/{split}")
         size = getattr(source, split)
-        pictured = round(size * source.image_share)
+        pictured = round(size * (PRETRAIN_IMAGES if split == "pretrain" else source.image_share))
         questions = [_text(split, cases, rng, seed) for _ in range(size - pictured)]
         for _ in range(pictured):
             place = rng.choice(slabs["train" if split == "pretrain" else split])
@@ -84,7 +85,7 @@ def frequencies(seed: int) -> dict[str, float]:
 def _text(split: str, cases: dict, rng: random.Random, seed: int) -> Question:
     if split == "pretrain":
         if rng.random() < OPEN_BOOK:
-            ranges = [rule for rule in RULES if isinstance(rule, Bands) and rule.anchor]
+            ranges = [rule for rule in RULES if isinstance(rule, Bands)]
             return vignettes.open_book(rng.choice(ranges), rng, split=split, shifted=True, new_phrasing=False)
         weights = frequencies(seed)
         rule = rng.choices(RULES, [weights[rule.name] for rule in RULES])[0]

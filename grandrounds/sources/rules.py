@@ -1,11 +1,10 @@
 """Published reference rules behind the embedded vignettes, each with its source.
 
-A `Bands` rule cuts one measured number into named bands; a `Sum` rule adds the scores of parts, and may grade
-the total by bands. They are facts to learn from, chosen because a machine can check them; research only, never
+A `Bands` rule cuts one measured number into named bands; a `Sum` rule adds the scores of parts. They are facts to learn from, chosen because a machine can check them; research only, never
 for clinical use.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 MEDLINE = "MedlinePlus Medical Encyclopedia, Vital signs (2023)"
 PALS = "American Heart Association, PALS Provider Manual (2020), vital signs in children"
@@ -43,7 +42,7 @@ class Bands:
     high: float
     source: str
     decimals: int = 0
-    anchor: str = ""  # the band that the explanation always states ("normal"); "": the one that holds the value
+    anchor: str = ""  # the band that the explanation states, whatever the value: "normal", or the middle grade
 
     @property
     def name(self) -> str:
@@ -74,18 +73,16 @@ class Bands:
 
 @dataclass(frozen=True)
 class Sum:
-    """Parts with scores that are added; graded by `bands` when there is one, else the total is the answer."""
+    """Parts whose scores have to be known, and are added: the total is the answer."""
 
     specialty: str
     topic: str
     subject: str
     measure: str
     unit: str
-    parts: dict[str, tuple[int, ...]]  # part -> the scores that it can have
+    parts: dict[str, int]  # part -> its score
     source: str
-    bands: Bands | None = None
-    at_most: int = 3  # parts asked about at once; all of them when there are bands
-    labels: tuple[str, ...] = field(default=())
+    at_most: int = 3  # parts asked about at once
 
     @property
     def name(self) -> str:
@@ -99,7 +96,9 @@ def _range(topic, subject, measure, unit, low, high, ends, source, decimals=0, s
     """A reference range: low, normal, high; `high` is the last normal value."""
     above = round(high + 10**-decimals, decimals)
     labels = ("low", "normal", "high")
-    return Bands(specialty, topic, subject, measure, unit, (low, above), labels, *ends, source, decimals, "normal")
+    return Bands(
+        specialty, topic, subject, measure, unit, (low, above), labels, ends[0], ends[1], source, decimals, "normal"
+    )
 
 
 def _child(measure: str, unit: str, ranges: dict[str, tuple[int, int]], ends: tuple[int, int]) -> list[Bands]:
@@ -110,7 +109,8 @@ def _child(measure: str, unit: str, ranges: dict[str, tuple[int, int]], ends: tu
 
 
 def _graded(specialty, topic, subject, measure, unit, cuts, labels, ends, source, decimals=0) -> Bands:
-    return Bands(specialty, topic, subject, measure, unit, cuts, labels, *ends, source, decimals)
+    """A scale of which three neighbouring grades, or two, are asked about; the explanation states the middle one."""
+    return Bands(specialty, topic, subject, measure, unit, cuts, labels, ends[0], ends[1], source, decimals, labels[1])
 
 
 HEART, BREATHS, SYSTOLIC = "heart rate", "breathing rate", "systolic pressure"
@@ -129,18 +129,15 @@ ADULT: list[Rule] = [
     _range("electrolytes", "Adult", "phosphorus", "mg/dL", 3.0, 4.5, (1.0, 8.0), ABIM, 1),
     _range("electrolytes", "Adult", "fasting glucose", "mg/dL", 70, 99, (30, 250), ABIM),
     _graded(
-        "adult_medicine", "blood pressure stages", "Adult", "clinic systolic pressure", "mmHg", (120, 130, 140),
-        ("normal", "elevated", "stage 1", "stage 2"), (95, 190), ACC,
+        "adult_medicine", "blood pressure stages", "Adult", "clinic systolic pressure", "mmHg", (120, 130),
+        ("normal", "elevated", "stage 1"), (95, 139), ACC,
     ),
     _graded(
-        "adult_medicine", "kidney function stages", "Adult", "filtration rate", "mL/min", (15, 30, 45, 60, 90),
-        ("G5", "G4", "G3b", "G3a", "G2", "G1"), (4, 125), KDIGO,
+        "adult_medicine", "kidney function stages", "Adult", "filtration rate", "mL/min", (45, 60),
+        ("G3b", "G3a", "G2"), (30, 89), KDIGO,
     ),
 ]  # fmt: skip
 
-APGAR_BANDS = _graded(
-    "pediatrics", "Apgar", "Newborn", "Apgar score", "points", (4, 7), ("low", "moderate", "reassuring"), (0, 10), APGAR
-)
 PEDIATRICS: list[Rule] = [
     *_child(
         HEART, "per minute",
@@ -160,29 +157,24 @@ PEDIATRICS: list[Rule] = [
          "Schoolchild": (97, 115), "Adolescent": (110, 131)},
         (45, 165),
     ),
-    Sum(
-        "pediatrics", "Apgar", "Newborn", "Apgar score", "points",
-        {"pulse": (0, 1, 2), "cry": (0, 1, 2), "tone": (0, 1, 2), "reflex": (0, 1, 2), "colour": (0, 1, 2)},
-        APGAR, APGAR_BANDS,
+    _graded(
+        "pediatrics", "Apgar", "Newborn", "Apgar score", "points", (4, 7), ("low", "moderate", "reassuring"), (0, 10),
+        APGAR,
     ),
 ]  # fmt: skip
 
-GCS_BANDS = _graded(
-    "brain_senses", "Glasgow Coma Scale", "Head injury", "coma score", "points", (9, 13),
-    ("severe", "moderate", "mild"), (3, 15), GCS,
-)  # fmt: skip
 BRAIN: list[Rule] = [
-    Sum(
-        "brain_senses", "Glasgow Coma Scale", "Head injury", "coma score", "points",
-        {"eye": (1, 2, 3, 4), "verbal": (1, 2, 3, 4, 5), "motor": (1, 2, 3, 4, 5, 6)}, GCS, GCS_BANDS,
+    _graded(
+        "brain_senses", "Glasgow Coma Scale", "Head injury", "coma score", "points", (9, 13),
+        ("severe", "moderate", "mild"), (3, 15), GCS,
     ),
     _graded(
-        "brain_senses", "hearing", "Hearing", "threshold", "decibels", (20, 35, 50, 65, 80, 95),
-        ("normal", "mild", "moderate", "moderately severe", "severe", "profound", "complete"), (0, 120), WHO_HEARING,
+        "brain_senses", "hearing", "Hearing", "threshold", "decibels", (35, 50),
+        ("mild", "moderate", "moderately severe"), (20, 64), WHO_HEARING,
     ),
     _graded(
-        "brain_senses", "stroke", "Stroke", "NIHSS score", "points", (5, 16, 21),
-        ("minor", "moderate", "moderate to severe", "severe"), (1, 42), NIHSS,
+        "brain_senses", "stroke", "Stroke", "NIHSS score", "points", (5, 16),
+        ("minor", "moderate", "moderate to severe"), (1, 20), NIHSS,
     ),
     _range("pressures", "Eye", "pressure", "mmHg", 10, 21, (2, 60), AAO, specialty="brain_senses"),
     _range("pressures", "Skull", "pressure", "mmHg", 7, 15, (1, 50), STEINER, specialty="brain_senses"),
@@ -199,7 +191,7 @@ def _tumour(subject: str, measure: str, unit: str, cuts, labels, ends, decimals=
     )  # fmt: skip
 
 
-_TRUNK = {"chest and belly": (18,), "back": (18,), "one arm": (9,), "both arms": (18,)}
+_TRUNK = {"chest and belly": 18, "back": 18, "one arm": 9, "both arms": 18}
 ONCOLOGY: list[Rule] = [
     _graded(
         "oncology_surgery", "RECIST response", "Tumour", "sum fell by", "percent", (30, 100),
@@ -210,20 +202,18 @@ ONCOLOGY: list[Rule] = [
         (1, 90), RECIST,
     ),
     _tumour("Breast tumour", "size", "mm", (21, 51), ("T1", "T2", "T3"), (2, 95)),
-    _tumour(
-        "Lung tumour", "size", "mm", (11, 21, 31, 41, 51, 71), ("T1a", "T1b", "T1c", "T2a", "T2b", "T3", "T4"), (2, 110)
-    ),
-    _tumour("Kidney tumour", "size", "mm", (41, 71, 101), ("T1a", "T1b", "T2a", "T2b"), (5, 150)),
-    _tumour("Thyroid tumour", "size", "mm", (11, 21, 41), ("T1a", "T1b", "T2", "T3"), (2, 75)),
-    _tumour("Melanoma", "depth", "mm", (1.1, 2.1, 4.1), ("T1", "T2", "T3", "T4"), (0.2, 7.0), 1),
-    _tumour("Prostate", "PSA", "ng/mL", (10, 21), ("low risk", "medium risk", "high risk"), (1, 60), source=DAMICO),
+    _tumour("Lung tumour", "size", "mm", (21, 31), ("T1b", "T1c", "T2a"), (11, 40)),
+    _tumour("Kidney tumour", "size", "mm", (41, 71), ("T1a", "T1b", "T2a"), (5, 100)),
+    _tumour("Thyroid tumour", "size", "mm", (11, 21), ("T1a", "T1b", "T2"), (2, 40)),
+    _tumour("Melanoma", "depth", "mm", (1.1, 2.1), ("T1", "T2", "T3"), (0.2, 4.0), 1),
+    _tumour("Prostate", "PSA", "ng/mL", (11, 21), ("low risk", "medium risk", "high risk"), (1, 60), source=DAMICO),
     Sum(
         "oncology_surgery", "burns", "Burned adult", "burned area", "percent",
-        {"head": (9,), "one leg": (18,), "both legs": (36,), **_TRUNK, "groin": (1,)}, NINES,
+        {"head": 9, "one leg": 18, "both legs": 36, **_TRUNK, "groin": 1}, NINES,
     ),
     Sum(
         "oncology_surgery", "burns", "Burned infant", "burned area", "percent",
-        {"head": (18,), "one leg": (14,), "both legs": (28,), **_TRUNK}, NINES,
+        {"head": 18, "one leg": 14, "both legs": 28, **_TRUNK}, NINES,
     ),
 ]  # fmt: skip
 

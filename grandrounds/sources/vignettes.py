@@ -7,7 +7,7 @@ answered in `train`, though the rule behind it was.
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grandrounds.records import Question
 from grandrounds.sources.rules import Bands, Rule, Sum
@@ -20,17 +20,17 @@ SEEN_PHRASINGS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to ask about: a rule with a value, or with scores of its parts."""
+    """One thing to ask about: a rule with a value, or with some of its parts."""
 
     rule: Rule
     findings: str  # as the vignette states them
-    workings: tuple[str, ...]  # of the explanation, before the band
+    workings: tuple[str, ...]  # of a sum, step by step
     total: float
     key: str  # names the group
 
     @property
     def bands(self) -> Bands | None:
-        return self.rule if isinstance(self.rule, Bands) else self.rule.bands
+        return self.rule if isinstance(self.rule, Bands) else None
 
     @property
     def group(self) -> str:
@@ -42,34 +42,25 @@ def cases(rule: Rule) -> list[Case]:
     if isinstance(rule, Bands):
         stated = f"{rule.subject}: {rule.measure} {{}} {rule.unit}."
         return [Case(rule, stated.format(rule.text(v)), (), v, rule.text(v)) for v in rule.values()]
-    return [_sum_case(rule, parts, scores) for parts, scores in _combinations(rule)]
+    return [_sum_case(rule, parts) for parts in _combinations(rule)]
 
 
-def _combinations(rule: Sum) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
-    names = tuple(rule.parts)
-    sizes = [len(names)] if rule.bands else range(2, rule.at_most + 1)
-    for size in sizes:
-        for parts in itertools.combinations(names, size):
-            if {"one leg", "both legs"} <= set(parts) or {"one arm", "both arms"} <= set(parts):
-                continue
-            for scores in itertools.product(*(rule.parts[part] for part in parts)):
-                if rule.unit != "percent" or sum(scores) <= 100:
-                    yield parts, scores
+def _combinations(rule: Sum) -> Iterator[tuple[str, ...]]:
+    for size in range(2, rule.at_most + 1):
+        for parts in itertools.combinations(rule.parts, size):
+            twice = {"one leg", "both legs"} <= set(parts) or {"one arm", "both arms"} <= set(parts)
+            if not twice and sum(rule.parts[part] for part in parts) <= 100:
+                yield parts
 
 
-def _sum_case(rule: Sum, parts: tuple[str, ...], scores: tuple[int, ...]) -> Case:
-    total = sum(scores)
-    if rule.bands:
-        listed = ", ".join(f"{part} {score}" for part, score in zip(parts, scores, strict=True))
-        known: tuple[str, ...] = ()
-    else:  # the part's score is what has to be known
-        listed = ", ".join(parts)
-        known = (", ".join(f"{part} {score}" for part, score in zip(parts, scores, strict=True)) + ".",)
-    running, steps = scores[0], []
-    for score in scores[1:]:
-        steps.append(f"{running} and {score} make {running + score}.")
-        running += score
-    return Case(rule, f"{rule.subject}: {listed}.", (*known, *steps), total, listed)
+def _sum_case(rule: Sum, parts: tuple[str, ...]) -> Case:
+    listed = ", ".join(parts)
+    steps = [", ".join(f"{part} {rule.parts[part]}" for part in parts) + "."]
+    running = rule.parts[parts[0]]
+    for part in parts[1:]:
+        steps.append(f"{running} and {rule.parts[part]} make {running + rule.parts[part]}.")
+        running += rule.parts[part]
+    return Case(rule, f"{rule.subject}: {listed}.", tuple(steps), running, listed)
 
 
 def relation(bands: Bands, value: float, band: int) -> str:
@@ -85,13 +76,12 @@ def explain(case: Case) -> tuple[str, list[str], str]:
         conclusion = f"{case.total:.0f} {rule.unit}"
         return " ".join([*case.workings, f"So {conclusion}."]), [w.rstrip(".") for w in case.workings], conclusion
     band = bands.band(case.total)
-    stated = bands.labels.index(bands.anchor) if bands.anchor else band
+    stated = bands.labels.index(bands.anchor)
     fact = f"{bands.labels[stated]} is {bands.span(stated)}"
     compared = f"{bands.text(case.total)} is {relation(bands, case.total, stated)}"
     conclusion = bands.labels[band]
     restated = f"{rule.subject}: {rule.measure} {bands.text(case.total)}; {fact}."
-    text = " ".join([*case.workings, restated, f"{compared}.", f"So {conclusion}."])
-    return text, [*(w.rstrip(".") for w in case.workings[-1:]), fact, compared], conclusion
+    return f"{restated} {compared}. So {conclusion}.", [fact, compared], conclusion
 
 
 def ask(case: Case, rng: random.Random, *, split: str, new_phrasing: bool = False, reference: str = "") -> Question:
@@ -100,11 +90,11 @@ def ask(case: Case, rng: random.Random, *, split: str, new_phrasing: bool = Fals
     phrasings = ASK_BAND if bands else ASK_TOTAL
     request = rng.choice(phrasings[SEEN_PHRASINGS:] if new_phrasing else phrasings[:SEEN_PHRASINGS])
     explanation, facts, conclusion = explain(case)
-    kind = rng.choices(["multiple_choice", "yes_no", "open_ended"], [6, 2, 2] if bands else [0, 2, 8])[0]
+    kind = rng.choices(["multiple_choice", "yes_no", "open_ended"], [7, 1, 2] if bands else [0, 1, 9])[0]
     options: list[str] = []
     label, answer, synonyms = "", conclusion, []
-    if kind == "multiple_choice":
-        options = _options(bands, conclusion, rng)
+    if kind == "multiple_choice" and bands:
+        options = list(bands.labels)
         label = chr(ord("A") + options.index(conclusion)) if rng.random() < 0.15 else ""
     elif kind == "yes_no":
         asked = conclusion if rng.random() < 0.5 else _other(case, rng)
@@ -121,18 +111,13 @@ def ask(case: Case, rng: random.Random, *, split: str, new_phrasing: bool = Fals
     )  # fmt: skip
 
 
-def _options(bands: Bands, right: str, rng: random.Random) -> list[str]:
-    """At most four labels in their order, the right one and its neighbours among them."""
-    at = bands.labels.index(right)
-    first = max(0, min(at - rng.randrange(4), len(bands.labels) - 4))
-    return list(bands.labels[first : first + 4])
-
-
 def _other(case: Case, rng: random.Random) -> str:
     """A wrong answer that is near enough to tempt."""
     if case.bands is None:
         wrong = case.total + rng.choice([-9, -5, 4, 5, 9])
-        return f"{max(wrong, 2):.0f} {case.rule.unit}" if wrong != case.total else f"{case.total + 1:.0f} {case.rule.unit}"
+        return (
+            f"{max(wrong, 2):.0f} {case.rule.unit}" if wrong != case.total else f"{case.total + 1:.0f} {case.rule.unit}"
+        )
     at = case.bands.band(case.total)
     near = [i for i in (at - 1, at + 1) if 0 <= i < len(case.bands.labels)]
     return case.bands.labels[rng.choice(near)]
@@ -140,17 +125,15 @@ def _other(case: Case, rng: random.Random) -> str:
 
 def open_book(rule: Bands, rng: random.Random, *, split: str, shifted: bool, new_phrasing: bool) -> Question:
     """A question whose range stands in the prompt. `shifted`: an invented range, so that reading is all that helps."""
+    width = rule.cuts[-1] - rule.cuts[0] or rule.cuts[0]
     if shifted:
-        span = rule.cuts[-1] - rule.cuts[0]
-        centre = rng.uniform(rule.low + span, max(rule.high - span, rule.low + span))
-        low = round(centre - span * rng.uniform(0.3, 0.7), rule.decimals)
-        high = round(low + span * rng.uniform(0.6, 1.4) + 10**-rule.decimals, rule.decimals)
-        rule = Bands(rule.specialty, rule.topic, rule.subject, rule.measure, rule.unit, (low, high), rule.labels,
-                     rule.low, rule.high, rule.source, rule.decimals, rule.anchor)  # fmt: skip
-    values = rule.values()
-    near = [v for v in values if abs(v - rule.cuts[0]) < 2 * (rule.cuts[1] - rule.cuts[0])] or values
-    value = rng.choice(near)
+        low = round(rng.uniform(rule.low, max(rule.high - width, rule.low)), rule.decimals)
+        high = round(low + width * rng.uniform(0.5, 1.5) + 10**-rule.decimals, rule.decimals)
+        rule = replace(rule, cuts=(low, high) if len(rule.cuts) == 2 else (low,))
+    value = rng.uniform(max(rule.low, rule.cuts[0] - width), min(rule.high, rule.cuts[-1] + width))
+    value = max(round(value, rule.decimals), 10**-rule.decimals)
     key = f"open book {rule.span(1)} {rule.text(value)}"
-    stated = f"{rule.subject}: {rule.measure} {rule.text(value)} {rule.unit}."
-    case = Case(rule, stated, (), value, key)
-    return ask(case, rng, split=split, new_phrasing=new_phrasing, reference=f"Reference: normal is {rule.span(1)}.")
+    case = Case(rule, f"{rule.subject}: {rule.measure} {rule.text(value)} {rule.unit}.", (), value, key)
+    return ask(
+        case, rng, split=split, new_phrasing=new_phrasing, reference=f"Reference: {rule.anchor} is {rule.span(1)}."
+    )

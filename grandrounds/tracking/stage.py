@@ -287,7 +287,7 @@ def _handling(handlers: dict[int, Any]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def task_main(stage: str, body: Callable[[str | None, Params], None], items: bool) -> None:
+def task_main(stage: str, body: Callable[[Any, Params], None], items: bool) -> None:
     """`python -m tasks.<stage> [item]`: check item and params, prepare the process, run the body.
 
     A UserError is printed as one line. Exit codes: 0, 1 after an error, 130 after Ctrl-C or SIGTERM.

@@ -43,7 +43,7 @@ def processor(spec: EmbeddedModel, texts: Sequence[str], image_size: int) -> Any
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     raw = Tokenizer(models.BPE())
-    import os; pieces = Regex(r" ?[A-Za-z]+|" + os.environ.get("DIG", r"\d") + r"| ?[^\sA-Za-z\d]+|\s+")
+    pieces = Regex(r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]+|\s+")
     raw.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )

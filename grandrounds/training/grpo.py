@@ -104,16 +104,16 @@ def _trainer_class() -> type:
     from trl import GRPOTrainer
 
     class DealtGRPOTrainer(GRPOTrainer):
-        def deal(
-            self, encoder: Encoder, questions: Sequence[Question], rollouts: Rollouts, item: GrpoItem
-        ) -> None:
+        def deal(self, encoder: Encoder, questions: Sequence[Question], rollouts: Rollouts, item: GrpoItem) -> None:
             self._encoder, self._questions, self._rollouts, self._item = encoder, questions, rollouts, item
 
         def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
             """Rewrite each rollout's prompt before, and replace the advantages after."""
             group = self.num_generations
             forms = [self._rollouts.form(each["row"], i % group, group) for i, each in enumerate(inputs)]
-            self._asked = [(self._questions[each["row"]], self._rollouts.forms[f]) for each, f in zip(inputs, forms)]
+            self._asked = [
+                (self._questions[each["row"]], self._rollouts.forms[f]) for each, f in zip(inputs, forms, strict=True)
+            ]
             pictured = any(question.image for question, _ in self._asked)
             dealt = []
             for question, form in self._asked:
@@ -192,7 +192,9 @@ def _watcher(on_step: OnStep) -> Any:
                 "reward_last": mean("reward", last),
                 "zero_variance_share": mean("zero_variance_share", self.seen),
                 "completion_length_last": mean("completion_length", last),
-                "rewards": {n: {"first": mean(f"rewards/{n}", first), "last": mean(f"rewards/{n}", last)} for n in names},
+                "rewards": {
+                    n: {"first": mean(f"rewards/{n}", first), "last": mean(f"rewards/{n}", last)} for n in names
+                },
                 "advantage_share": {n: mean(f"advantage_share/{n}", self.seen) for n in names},
             }
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on assistant turns, thin on TRL's SFTTrainer: full weights or LoRA, loss on the answer only."""
+"""Supervised fine-tuning on assistant turns, thin on TRL's SFTTrainer: full weights or LoRA, loss on the turn only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,9 +88,7 @@ def _watcher(on_step: OnStep) -> Any:
                 return
             if not math.isfinite(logs["loss"]):
                 raise UserError(f"step {state.global_step}: the loss is {logs['loss']}; lower the learning rate")
-            self.seen.append(
-                {"loss": logs["loss"], "token_accuracy": logs.get("mean_token_accuracy", float("nan"))}
-            )
+            self.seen.append({"loss": logs["loss"], "token_accuracy": logs.get("mean_token_accuracy", float("nan"))})
             on_step(state.global_step, self.seen[-1])
 
         def summary(self) -> dict[str, float]:

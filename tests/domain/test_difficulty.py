@@ -7,7 +7,9 @@ from grandrounds.domain.difficulty import grade, summary
 from grandrounds.params import Keep
 from grandrounds.records import Question
 
-ASKED = Question("q", "s", "train", "g", "pediatrics", "Apgar", "text", "open_ended", "?", [], "a", "", [], "", [], "", "")
+ASKED = Question(
+    "q", "s", "train", "g", "pediatrics", "Apgar", "text", "open_ended", "?", [], "a", "", [], "", [], "", ""
+)
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.integers(0, 4), st.integers(4, 8))

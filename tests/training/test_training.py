@@ -31,14 +31,14 @@ def test_sft_with_lora_lowers_the_loss_and_repeats_to_the_byte(tiny, tmp_path) -
         model = adapter.attach(model, Lora(r=4))
         trained = {n for n, p in model.named_parameters() if p.requires_grad}
         assert trained and all("lora_" in n and "language_model" in n for n in trained)
-        steps: list[int] = []
-        figures = sft.train(
-            model, encoder, examples(tiny), sft.Schedule(8, 8, 2e-2, 0.0), 7, lambda step, _: steps.append(step)
-        )
-        assert steps == list(range(1, 9))
+        seen: dict[int, dict] = {}
+        figures = sft.train(model, encoder, examples(tiny), sft.Schedule(8, 8, 2e-2, 0.0), 7, seen.__setitem__)
+        assert list(seen) == list(range(1, 9))
         assert figures["loss_last"] < figures["loss_first"] - 0.1
         adapter.save(model, tmp_path / name)
-        weights.append([(tmp_path / name / f).read_bytes() for f in ("adapter_model.safetensors", "adapter_config.json")])
+        weights.append(
+            [(tmp_path / name / f).read_bytes() for f in ("adapter_model.safetensors", "adapter_config.json")]
+        )
     assert weights[0] == weights[1]
 
 
@@ -55,7 +55,11 @@ def test_grpo_mixes_text_and_pictures_and_deals_prompts(tiny, guided: bool) -> N
     model, encoder = loaded(tiny)
     model = adapter.attach(model, Lora(r=4))
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    how = {"advantages": Gba(type="gba", within=1.0, between=0.5)} if guided else {"prompts": ("explanation", "reasoning")}
+    how = (
+        {"advantages": Gba(type="gba", within=1.0, between=0.5)}
+        if guided
+        else {"prompts": ("explanation", "reasoning")}
+    )
     settings = item(**how)
     functions, _ = rewards.build(settings.rewards, limit=8)
     seen: list[dict] = []
