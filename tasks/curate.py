@@ -43,13 +43,17 @@ def main(item: str | None, params: Params) -> None:
 
 
 def unique(splits: dict[str, list[Question]]) -> tuple[dict[str, list[Question]], dict[str, int]]:
-    """The splits without questions that repeat one of their own split, and how many those were."""
+    """The splits without questions that repeat one of their own split, and how many those were.
+
+    `pretrain` keeps its repetitions: how often it says a thing is what makes the embedded base know it.
+    """
     kept: dict[str, list[Question]] = {}
     repeated = 0
     for split, questions in splits.items():
         seen: dict[tuple, Question] = {}
         for each in questions:
-            seen.setdefault((each.question, tuple(each.options), each.label, each.image), each)
+            asked = (each.question, tuple(each.options), each.label, each.image)
+            seen.setdefault((each.id,) if split == "pretrain" else asked, each)
         kept[split] = list(seen.values())
         repeated += len(questions) - len(seen)
     return kept, {"duplicate": repeated}

@@ -8,6 +8,7 @@ splits ask about every rule alike.
 import random
 from collections.abc import Callable
 
+from grandrounds.errors import UserError
 from grandrounds.params import EmbeddedSource
 from grandrounds.records import Question
 from grandrounds.sources import brain as mr
@@ -22,8 +23,6 @@ TEXT_SHARES = {"train": 0.5, "val": 0.1, "test": 0.25, "unseen": 0.15}  # of eac
 SLAB_SHARES = {"train": 0.4, "val": 0.15, "test": 0.3, "unseen": 0.15}
 TEXT_SPECIALTIES = {"adult_medicine": 0.3, "pediatrics": 0.3, "brain_senses": 0.15, "oncology_surgery": 0.25}
 
-Add = Callable[[Question, bytes | None], None]
-
 
 def build(source: EmbeddedSource, seed: int) -> tuple[dict[str, list[Question]], dict[str, bytes]]:
     """All splits, and the pictures by file name. Same source and seed, same bytes."""
@@ -36,17 +35,40 @@ def build(source: EmbeddedSource, seed: int) -> tuple[dict[str, list[Question]],
         rng = random.Random(f"{seed}/{split}")
         size = getattr(source, split)
         pictured = round(size * (PRETRAIN_IMAGES if split == "pretrain" else source.image_share))
-        questions = [_text(split, cases, rng, seed) for _ in range(size - pictured)]
-        for _ in range(pictured):
+
+        def draw_text(split: str = split, rng: random.Random = rng) -> Question:
+            return _text(split, cases, rng, seed)
+
+        def draw_picture(split: str = split, rng: random.Random = rng) -> Question:
             place = rng.choice(slabs["train" if split == "pretrain" else split])
             question, png = mr.ask(
                 brain, *place, rng, split=split, size=source.image_size, new_phrasing=split == "unseen"
             )
             images[question.image] = png
-            questions.append(question)
+            return question
+
+        drawn = _distinct if split != "pretrain" else _repeating  # how often pretrain says a thing is its point
+        questions = [*drawn(draw_text, size - pictured), *drawn(draw_picture, pictured)]
         rng.shuffle(questions)
         splits[split] = questions
     return splits, images
+
+
+def _repeating(draw: Callable[[], Question], count: int) -> list[Question]:
+    return [draw() for _ in range(count)]
+
+
+def _distinct(draw: Callable[[], Question], count: int) -> list[Question]:
+    """`count` questions that differ in what is asked. Raises UserError when the source has not that many."""
+    found: dict[tuple, Question] = {}
+    for _ in range(20 * count):
+        if len(found) == count:
+            break
+        each = draw()
+        found.setdefault((each.question, tuple(each.options), each.label, each.image), each)
+    if len(found) < count:
+        raise UserError(f"curate.source: the embedded corpus has only {len(found)} of {count} questions; ask for fewer")
+    return list(found.values())
 
 
 def _split_cases(seed: int) -> dict[str, dict[str, list[vignettes.Case]]]:

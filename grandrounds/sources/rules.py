@@ -1,7 +1,7 @@
 """Published reference rules behind the embedded vignettes, each with its source.
 
-A `Bands` rule cuts one measured number into named bands; a `Sum` rule adds the scores of parts. They are facts to learn from, chosen because a machine can check them; research only, never
-for clinical use.
+A `Bands` rule cuts one measured number into named bands; a `Sum` rule adds the scores of parts. They are facts to learn
+from, chosen because a machine can check them; research only, never for clinical use.
 """
 
 from dataclasses import dataclass
