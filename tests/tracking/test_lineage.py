@@ -30,7 +30,7 @@ def test_champion_down_to_the_sources(project: Any) -> None:
     for path in ("models/merged/experts", "models/base", "data/curated/train.parquet"):
         assert f"{path}  {project.md5(path)}" in text
     assert text.count("base  commit c0ffee") == 1 and "base: shown above" in text
-    assert "training.steps" not in text and "steps 100" in text  # short names
+    assert "training.steps" not in text and f"steps {project.params.adapt.training.steps}" in text  # short names
 
     drawn = lineage.as_mermaid(tree)
     assert drawn.count('"base<br/>') == 1 and project.md5("models/base") in drawn

@@ -105,7 +105,7 @@ def test_missing_input_is_named_before_anything_starts(project: Any, fake: type[
 
 def test_sections_hold_what_the_result_depends_on(project: Any) -> None:
     found = flat(sections("grpo", "rarl", project.params))
-    assert found["grpo.items.rarl.steps"] == 100 and found["seed"] == 7
+    assert found["grpo.items.rarl.steps"] == project.params.grpo.items["rarl"].steps and found["seed"] == 7
     assert not [key for key in found if "medvlthinker" in key or key.startswith("adapt")]
 
 
