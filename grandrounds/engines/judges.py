@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -67,7 +68,7 @@ class NotAnswered(Exception):
         self.retry, self.after = retry, after
 
 
-class LanguageModelEngine:
+class LanguageModelEngine(ABC):
     """Asks a language model about every distinct case, several at once; one repair try; else unscored.
 
     A subclass gives :meth:`call`, and `identity`: what besides the conversation decides the reply.
@@ -78,9 +79,9 @@ class LanguageModelEngine:
         self._identity, self._prompt, self._concurrency, self._secret = identity, prompt, concurrency, secret
         self._replies = Replies(cache / f"{_hash(identity, prompt)[:24]}.jsonl")
 
+    @abstractmethod
     def call(self, messages: Messages) -> str:
         """One call without retries. Raises NotAnswered, or UserError when no call can succeed."""
-        raise NotImplementedError
 
     def judge(self, cases: Sequence[Case], done: Callable[[int], None] = lambda n: None) -> list[Verdict]:
         asked: dict[str, tuple[Messages, bool]] = {}
