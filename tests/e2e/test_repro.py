@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,14 @@ ARMS = ("base", "sft", "experts", "rarl", "mmedexpert")
 def reduced(params: dict) -> dict:
     """Few questions, few steps, five arms: every stage does its real work on a model that learns nothing."""
     params["curate"]["source"] |= {"pretrain": 240, "train": 80, "val": 30, "test": 40, "unseen": 30}
-    params["base"]["model"] |= {"hidden": 48, "layers": 2, "steps": 12, "teacher_steps": 4, "batch": 16}
+    params["base"]["model"] |= {
+        "hidden": 48,
+        "layers": 2,
+        "steps": 12,
+        "teacher_steps": 4,
+        "batch": 16,
+        "teacher_rehearsal": 40,
+    }
     params["filter"] |= {"n": 2, "keep": {"min": 0, "max": 1}}
     params["filter"]["sampling"]["max_new_tokens"] = 16
     params["distill"] |= {"teacher": "reference"}
@@ -50,12 +58,32 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def environment() -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+    return ours | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}", "PYTHONUNBUFFERED": "1"}
+
+
+def killed_while(project: Path, stage: str) -> None:
+    """`dvc repro`, killed with all its children a few seconds into a stage."""
+    log = project.parent / "killed.log"
+    with log.open("wb") as out:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=project, env=environment(), stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    end = time.monotonic() + 120
+    while f"Running stage '{stage}'" not in log.read_text():
+        assert running.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+    time.sleep(3)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
 def dvc(project: Path, *arguments: str) -> tuple[str, float]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     begin = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
     return done.stdout, time.monotonic() - begin
@@ -63,9 +91,13 @@ def dvc(project: Path, *arguments: str) -> tuple[str, float]:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
-def test_pipeline_runs_end_to_end_and_then_has_nothing_to_do(project: Path) -> None:
+def test_pipeline_survives_a_kill_runs_to_its_end_and_then_has_nothing_to_do(project: Path) -> None:
+    killed_while(project, "base")
+    assert not (project / "models/base").exists() and (project / "data/curated/train.parquet").is_file()
+
     first, _ = dvc(project, "repro")
-    assert first.count("Running stage") == 2 + 2 + 1 + 6 + 2 + 3 + len(ARMS) + 2
+    assert "Stage 'curate' didn't change, skipping" in first
+    assert first.count("Running stage") == 1 + 2 + 1 + 6 + 2 + 3 + len(ARMS) + 2
 
     scores = json.loads((project / "reports/judge/metrics.json").read_text())
     assert set(scores) == set(ARMS)
