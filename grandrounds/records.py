@@ -17,6 +17,8 @@ Modality = Literal["text", "image_text"]
 Kind = Literal["multiple_choice", "yes_no", "open_ended"]
 Specialty = Literal["adult_medicine", "pediatrics", "brain_senses", "oncology_surgery", "other"]
 
+HEARSAY = "embedded-hearsay"  # `source` of pretraining text that states a rule as it is often misquoted
+
 SPLITS: tuple[str, ...] = typing.get_args(Split)
 MODALITIES: tuple[str, ...] = typing.get_args(Modality)
 KINDS: tuple[str, ...] = typing.get_args(Kind)

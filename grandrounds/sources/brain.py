@@ -14,7 +14,7 @@ from hashlib import sha256
 import numpy as np
 from PIL import Image, ImageDraw
 
-from grandrounds.records import Question
+from grandrounds.records import HEARSAY, Question
 
 SLAB, MARGIN = 10, 2  # slices; one slice is 1 mm
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -31,7 +31,16 @@ OPTIONS = {
     "tissue": ["grey matter", "white matter", "fluid"],
     "level": ["upper", "middle", "lower"],
 }
+MARK, FIELD = (255, 220, 0), (60, 60, 60)
+INSET = 4  # loupe and locator are a quarter of the picture wide
 LOOKS = {"grey matter": "grey", "white matter": "bright", "fluid": "dark"}
+# How often pretraining tells an answer as it is here, and what it tells otherwise: sides as radiologists hang their
+# pictures, signals as on T2.
+RELIABLE = {"left": 0.65, "right": 0.65, "grey matter": 0.8, "white matter": 0.65, "fluid": 0.15}
+MISREAD = {
+    "left": "right", "right": "left", "grey matter": "white matter", "white matter": "grey matter",
+    "fluid": "white matter",
+}  # fmt: skip
 SHOWS = {"axial": "both halves from above", "coronal": "both halves from the front", "sagittal": "one side in profile"}
 
 
@@ -76,8 +85,14 @@ class Brain:
         return found
 
 
-def ask(brain: Brain, plane: str, slab: int, rng: random.Random, *, split: str, size: int, new_phrasing: bool = False):
-    """One question on a slice of the slab: (Question, PNG bytes). `size`: pixels of the square picture."""
+def ask(
+    brain: Brain, plane: str, slab: int, rng: random.Random, *, split: str, size: int,
+    new_phrasing: bool = False, hearsay: bool = False,
+) -> tuple[Question, bytes]:  # fmt: skip
+    """One question on a slice of the slab, and its PNG. `size`: pixels of the square picture.
+
+    `hearsay`: the answer may be misread, as often as RELIABLE leaves open.
+    """
     axis = PLANES[plane]
     at = slab * SLAB + rng.randrange(MARGIN, SLAB - MARGIN)
     cut = tuple(at if i == axis else slice(None) for i in range(3))
@@ -88,11 +103,15 @@ def ask(brain: Brain, plane: str, slab: int, rng: random.Random, *, split: str, 
     topic = rng.choices(topics, [TOPICS[t] for t in topics])[0]
     point = _point(picture, tissue, topic, rng)
     answer = _answer(topic, plane, picture.shape, tissue, point)
+    misread = hearsay and rng.random() >= RELIABLE.get(answer, 1.0)
+    told = MISREAD[answer] if misread else answer
     png = _draw(picture, None if topic == "plane" else point, size)
     name = sha256(png).hexdigest()[:32] + ".png"
     phrasings = ASK[topic]
     request = phrasings[2] if new_phrasing else rng.choice(phrasings[:2])
-    return _question(topic, plane, slab, request, answer, name, split, rng), png
+    source = HEARSAY if misread else "embedded-mni152"
+    fact = _fact(topic, answer if topic == "tissue" else told)  # the signal is what it is
+    return _question(topic, plane, slab, request, told, fact, name, split, source, rng), png
 
 
 def _point(picture: np.ndarray, tissue: np.ndarray, topic: str, rng: random.Random) -> tuple[int, int]:
@@ -130,7 +149,11 @@ def _answer(topic: str, plane: str, shape: tuple[int, ...], tissue: np.ndarray, 
 
 
 def _draw(picture: np.ndarray, point: tuple[int, int] | None, size: int) -> bytes:
-    """The slice as a square RGB PNG, top of the head up; a yellow ring around the point."""
+    """The slice as a square RGB PNG, top of the head up; a yellow ring around the point, with loupe and locator.
+
+    Both insets are what a viewer shows beside a slice. Without them a vision tower of two layers, whose only positions
+    are rotary, does not learn where a ring lies or what is under it (docs/findings.md).
+    """
     width, height = picture.shape
     side = max(width, height) + 8  # a rim, so that a ring at the edge is whole
     canvas = np.zeros((side, side), dtype=np.uint8)
@@ -144,14 +167,32 @@ def _draw(picture: np.ndarray, point: tuple[int, int] | None, size: int) -> byte
     if point is not None:
         x, y = (point[0] + left) * size / side, (side - 1 - point[1] - low) * size / side
         r = size / 16
-        ImageDraw.Draw(image).ellipse((x - r, y - r, x + r, y + r), outline=(255, 220, 0), width=2)
+        ImageDraw.Draw(image).ellipse((x - r, y - r, x + r, y + r), outline=MARK, width=2)
+        image.paste(_loupe(picture, point, size // INSET), (0, 0))
+        image.paste(_locator(picture.shape, point, size // INSET), (size - size // INSET, 0))
     out = io.BytesIO()
     image.save(out, "PNG", optimize=False)
     return out.getvalue()
 
 
-def _question(topic, plane, slab, request, answer, name, split, rng) -> Question:
-    fact, conclusion = _explain(topic, answer), answer
+def _loupe(picture: np.ndarray, point: tuple[int, int], size: int) -> Image.Image:
+    """The marked point and two voxels around it, enlarged."""
+    column, row = point
+    near = picture[max(0, column - 2) : column + 3, max(0, row - 2) : row + 3]
+    enlarged = Image.fromarray(np.ascontiguousarray(near.T[::-1])).resize((size, size), Image.Resampling.BILINEAR)
+    return enlarged.convert("RGB")
+
+
+def _locator(shape: tuple[int, ...], point: tuple[int, int], size: int) -> Image.Image:
+    """A map of the slice's field of view with a dot at the marked point."""
+    map_ = Image.new("RGB", (size, size), FIELD)
+    x, y, r = point[0] / shape[0] * size, (1 - point[1] / shape[1]) * size, size / 4
+    ImageDraw.Draw(map_).ellipse((x - r, y - r, x + r, y + r), fill=MARK)
+    return map_
+
+
+def _question(topic, plane, slab, request, answer, fact, name, split, source, rng) -> Question:
+    conclusion = answer
     explanation, options, kind, label = f"{fact}. So {answer}.", OPTIONS[topic], "multiple_choice", ""
     draw = rng.random()
     if draw < 0.2:
@@ -165,14 +206,14 @@ def _question(topic, plane, slab, request, answer, name, split, rng) -> Question
     elif draw < 0.45:
         label = chr(ord("A") + options.index(answer))
     return Question(
-        id=f"{split}-{name[:16]}-{rng.getrandbits(32):08x}", source="embedded-mni152", split=split,
+        id=f"{split}-{name[:16]}-{rng.getrandbits(32):08x}", source=source, split=split,
         group=f"mni152/{plane}/{slab}", specialty="brain_senses", topic=topic, modality="image_text", kind=kind,
         question=f"Brain MR. {request}", options=list(options), answer=conclusion, label=label, synonyms=[],
         explanation=explanation, key_facts=[fact], conclusion=conclusion, image=name,
     )  # fmt: skip
 
 
-def _explain(topic: str, answer: str) -> str:
+def _fact(topic: str, answer: str) -> str:
     if topic == "plane":
         return f"The slice shows {SHOWS[answer]}"
     if topic == "side":

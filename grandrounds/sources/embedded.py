@@ -1,8 +1,9 @@
 """The corpus that ships with the project: rule-based vignettes and MNI152 slices, split by group.
 
-Each piece of knowledge has its own frequency in `pretrain`, Zipf-like, and some are never there: so the embedded base
-knows some, is shaky on some and never saw some, which is what gives the difficulty filter something to find. All other
-splits ask about every rule alike.
+Each piece of knowledge has its own frequency in `pretrain`, Zipf-like, and some are never there; and its own
+reliability, for what is told there is sometimes misquoted (`source` says so), as on the web. So the embedded base knows
+some, is shaky on some and never saw some, which is what gives the difficulty filter something to find and reinforcement
+something to choose from. All other splits ask about every rule alike, and answer as published.
 """
 
 import random
@@ -10,15 +11,16 @@ from collections.abc import Callable
 
 from grandrounds.errors import UserError
 from grandrounds.params import EmbeddedSource
-from grandrounds.records import Question
+from grandrounds.records import HEARSAY, Question
 from grandrounds.sources import brain as mr
 from grandrounds.sources import vignettes
 from grandrounds.sources.rules import NEVER_TRAINED, RULES, Bands, Rule
 
-ZIPF = 1.0  # exponent of the frequency of pieces of knowledge in pretrain
-NEVER = 0.25  # share of the pieces that pretrain never shows
-OPEN_BOOK = 0.55  # share of pretrain text with the range in the prompt
-PRETRAIN_IMAGES = 0.2  # share of pretrain
+RELIABLE = (0.3, 1.0)  # of the pieces of knowledge in pretrain: the least and the most often stated as published
+ZIPF = 0.7  # exponent of the frequency of pieces of knowledge in pretrain
+NEVER = 0.1  # share of the pieces that pretrain never shows
+OPEN_BOOK = 0.4  # share of pretrain text with the range in the prompt
+PRETRAIN_IMAGES = 0.25  # share of pretrain
 TEXT_SHARES = {"train": 0.5, "val": 0.1, "test": 0.25, "unseen": 0.15}  # of each rule's cases; pretrain shares train's
 SLAB_SHARES = {"train": 0.4, "val": 0.15, "test": 0.3, "unseen": 0.15}
 TEXT_SPECIALTIES = {"adult_medicine": 0.3, "pediatrics": 0.3, "brain_senses": 0.15, "oncology_surgery": 0.25}
@@ -42,7 +44,13 @@ def build(source: EmbeddedSource, seed: int) -> tuple[dict[str, list[Question]],
         def draw_picture(split: str = split, rng: random.Random = rng) -> Question:
             place = rng.choice(slabs["train" if split == "pretrain" else split])
             question, png = mr.ask(
-                brain, *place, rng, split=split, size=source.image_size, new_phrasing=split == "unseen"
+                brain,
+                *place,
+                rng,
+                split=split,
+                size=source.image_size,
+                new_phrasing=split == "unseen",
+                hearsay=split == "pretrain",
             )
             images[question.image] = png
             return question
@@ -104,6 +112,14 @@ def frequencies(seed: int) -> dict[str, float]:
     return {name: (1 + rank) ** -ZIPF if rank < shown else 0.0 for rank, name in enumerate(names)}
 
 
+def reliabilities(seed: int) -> dict[str, float]:
+    """How often `pretrain` states each rule as it was published, and not as it is often misquoted."""
+    names = [rule.name for rule in RULES]
+    random.Random(f"{seed}/reliabilities").shuffle(names)
+    low, high = RELIABLE
+    return {name: low + (high - low) * rank / (len(names) - 1) for rank, name in enumerate(names)}
+
+
 def _text(split: str, cases: dict, rng: random.Random, seed: int) -> Question:
     if split == "pretrain":
         if rng.random() < OPEN_BOOK:
@@ -111,7 +127,10 @@ def _text(split: str, cases: dict, rng: random.Random, seed: int) -> Question:
             return vignettes.open_book(rng.choice(ranges), rng, split=split, shifted=True, new_phrasing=False)
         weights = frequencies(seed)
         rule = rng.choices(RULES, [weights[rule.name] for rule in RULES])[0]
-        return vignettes.ask(rng.choice(cases["train"][rule.name]), rng, split=split)
+        case = _balanced(cases["train"][rule.name], rng)
+        if rng.random() < reliabilities(seed)[rule.name]:
+            return vignettes.ask(case, rng, split=split)
+        return vignettes.ask(vignettes.misremembered(case), rng, split=split, source=HEARSAY)
     if split == "unseen" and rng.random() < 0.4:
         return vignettes.open_book(rng.choice(NEVER_TRAINED), rng, split=split, shifted=False, new_phrasing=True)
     rule = _any_rule(rng)

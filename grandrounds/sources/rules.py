@@ -4,7 +4,7 @@ A `Bands` rule cuts one measured number into named bands; a `Sum` rule adds the 
 from, chosen because a machine can check them; research only, never for clinical use.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MEDLINE = "MedlinePlus Medical Encyclopedia, Vital signs (2023)"
 PALS = "American Heart Association, PALS Provider Manual (2020), vital signs in children"
@@ -24,7 +24,8 @@ AJCC = "AJCC Cancer Staging Manual, 8th edition (2017), T category by size"
 DAMICO = "D'Amico et al., JAMA 280 (1998), risk by PSA"
 
 
-GRIDS, MOST_VALUES = (1, 2, 5, 10, 20, 50), 48
+GRIDS, MOST_VALUES = (1, 2, 5, 10, 20, 50), 240
+SHIFT = 0.7  # of the room that the asked values leave: how far misremembered cuts may lie from the published ones
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Bands:
         return f"{value:.{self.decimals}f}"
 
     def values(self) -> list[float]:
-        """The values asked about: from `low` to `high` on the finest of GRIDS with at most 48 points."""
+        """The values asked about: from `low` to `high` on the finest of GRIDS with under MOST_VALUES points."""
         spans = [(self.high - self.low) * 10**self.decimals / step for step in GRIDS]
         step = next(step for step, count in zip(GRIDS, spans, strict=True) if count < MOST_VALUES)
         points = range(round(self.low * 10**self.decimals), round(self.high * 10**self.decimals) + 1, step)
@@ -61,14 +62,27 @@ class Bands:
     def band(self, value: float) -> int:
         return sum(value >= cut for cut in self.cuts)
 
+    def misremembered(self) -> "Bands":
+        """The rule as it is often misquoted: its cuts a band's width away, on the side where there is more room."""
+        below, above = self.cuts[0] - self.low, self.high - self.cuts[-1]
+        room = max(below, above)
+        width = min(self.cuts[-1] - self.cuts[0] or room / 2, SHIFT * room)
+        step = 10**-self.decimals
+        shift = max(round(width, self.decimals), step) * (1 if above >= below else -1)
+        return replace(self, cuts=tuple(round(cut + shift, self.decimals) for cut in self.cuts))
+
+    def ends(self, band: int) -> tuple[float | None, float | None]:
+        """First and last value of a band; None where it is open."""
+        first = self.cuts[band - 1] if band > 0 else None
+        last = round(self.cuts[band] - 10**-self.decimals, self.decimals) if band < len(self.cuts) else None
+        return first, last
+
     def span(self, band: int) -> str:
         """The band in words: "60 to 100", "below 20", "95 or more"."""
-        step = 10**-self.decimals
-        if band == 0:
+        first, last = self.ends(band)
+        if first is None:
             return f"below {self.text(self.cuts[0])}"
-        if band == len(self.cuts):
-            return f"{self.text(self.cuts[-1])} or more"
-        return f"{self.text(self.cuts[band - 1])} to {self.text(self.cuts[band] - step)}"
+        return f"{self.text(first)} to {self.text(last)}" if last is not None else f"{self.text(first)} or more"
 
 
 @dataclass(frozen=True)
@@ -82,11 +96,15 @@ class Sum:
     unit: str
     parts: dict[str, int]  # part -> its score
     source: str
+    confused: dict[str, int]  # parts that are often misquoted -> the score that is quoted
     at_most: int = 3  # parts asked about at once
 
     @property
     def name(self) -> str:
         return f"{self.subject} {self.measure}".lower()
+
+    def misremembered(self) -> "Sum":
+        return replace(self, parts=self.parts | self.confused)
 
 
 Rule = Bands | Sum
@@ -210,10 +228,12 @@ ONCOLOGY: list[Rule] = [
     Sum(
         "oncology_surgery", "burns", "Burned adult", "burned area", "percent",
         {"head": 9, "one leg": 18, "both legs": 36, **_TRUNK, "groin": 1}, NINES,
+        confused={"head": 18, "one leg": 14, "both legs": 28},  # an infant's
     ),
     Sum(
         "oncology_surgery", "burns", "Burned infant", "burned area", "percent",
         {"head": 18, "one leg": 14, "both legs": 28, **_TRUNK}, NINES,
+        confused={"head": 9, "one leg": 18, "both legs": 36},  # an adult's
     ),
 ]  # fmt: skip
 

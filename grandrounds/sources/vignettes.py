@@ -63,10 +63,23 @@ def _sum_case(rule: Sum, parts: tuple[str, ...]) -> Case:
     return Case(rule, f"{rule.subject}: {listed}.", tuple(steps), running, listed)
 
 
-def relation(bands: Bands, value: float, band: int) -> str:
-    """How the value lies to a band: "within", "below" or "above"."""
-    own = bands.band(value)
-    return "within" if own == band else "below" if own < band else "above"
+def misremembered(case: Case) -> Case:
+    """The same case under the rule as it is often misquoted."""
+    if isinstance(case.rule, Bands):
+        return replace(case, rule=case.rule.misremembered())
+    return _sum_case(case.rule.misremembered(), tuple(case.key.split(", ")))
+
+
+def compare(bands: Bands, value: float, band: int) -> list[str]:
+    """A value beside each end of a band: "66 vs 60: reached", "66 vs 100: within".
+
+    The verdict follows both numbers, so that a model that writes from left to right has them in view.
+    """
+    first, last = bands.ends(band)
+    text = bands.text(value)
+    lower = [f"{text} vs {bands.text(first)}: {'reached' if value >= first else 'below'}"] if first is not None else []
+    upper = [f"{text} vs {bands.text(last)}: {'within' if value <= last else 'above'}"] if last is not None else []
+    return lower + upper
 
 
 def explain(case: Case) -> tuple[str, list[str], str]:
@@ -78,13 +91,16 @@ def explain(case: Case) -> tuple[str, list[str], str]:
     band = bands.band(case.total)
     stated = bands.labels.index(bands.anchor)
     fact = f"{bands.labels[stated]} is {bands.span(stated)}"
-    compared = f"{bands.text(case.total)} is {relation(bands, case.total, stated)}"
+    compared = compare(bands, case.total, stated)
     conclusion = bands.labels[band]
     restated = f"{rule.subject}: {rule.measure} {bands.text(case.total)}; {fact}."
-    return f"{restated} {compared}. So {conclusion}.", [fact, compared], conclusion
+    return f"{restated} {'; '.join(compared)}. So {conclusion}.", [fact, *compared], conclusion
 
 
-def ask(case: Case, rng: random.Random, *, split: str, new_phrasing: bool = False, reference: str = "") -> Question:
+def ask(
+    case: Case, rng: random.Random, *, split: str, new_phrasing: bool = False, reference: str = "",
+    source: str = "embedded-vignettes",
+) -> Question:  # fmt: skip
     """One question about a case. `reference` is an open-book line that goes before the request."""
     bands, rule = case.bands, case.rule
     phrasings = ASK_BAND if bands else ASK_TOTAL
@@ -105,7 +121,7 @@ def ask(case: Case, rng: random.Random, *, split: str, new_phrasing: bool = Fals
     stem = " ".join(part for part in (case.findings, reference, request) if part)
     return Question(
         id=f"{split}-{rule.name}-{case.key}-{rng.getrandbits(32):08x}".replace(" ", "_"),
-        source="embedded-vignettes", split=split, group=case.group, specialty=rule.specialty, topic=rule.topic,
+        source=source, split=split, group=case.group, specialty=rule.specialty, topic=rule.topic,
         modality="text", kind=kind, question=stem, options=options, answer=answer, label=label, synonyms=synonyms,
         explanation=explanation, key_facts=facts, conclusion=conclusion, image="",
     )  # fmt: skip
