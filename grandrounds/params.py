@@ -66,9 +66,11 @@ class EmbeddedModel(Section):
     batch: PositiveInt = 32
     steps: PositiveInt = 300
     learning_rate: PositiveFloat = 3e-3
+    vision_rate: PositiveFloat = 0.3  # learning rate of the vision tower, as a multiple of the rest's
     teacher_steps: PositiveInt = 500
     teacher_learning_rate: PositiveFloat = 2e-3
-    teacher_emphasis: PositiveInt = 3  # how often `train` stands in the teacher's data, beside one `pretrain`
+    teacher_emphasis: PositiveInt = 3  # how often `train` stands in the teacher's data
+    teacher_rehearsal: Annotated[int, Field(ge=0)] = 4000  # questions of `pretrain`, stated as published, beside it
 
 
 class HubRevision(Section):

@@ -1,18 +1,21 @@
 """base: the model that everything starts from, and the teacher whose traces are distilled.
 
 Embedded: a tiny Qwen2.5-VL-class model is trained here from nothing on `pretrain`, where each piece of knowledge has
-its own frequency, so that it knows some and is shaky on some; the teacher goes on from it with `pretrain` and `train`
-together, until it is nearly always right. Hub or local: the models are fetched at a pinned revision, or copied.
+its own frequency and reliability, so that it knows some and is shaky on some; the teacher goes on from it with `train`
+and what `pretrain` states as published, every thought worked out. Hub or local: the models are fetched at a pinned
+revision, or copied.
 """
 
+import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from grandrounds import files, runtime
 from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
 from grandrounds.params import EmbeddedModel, HubModel, HubRevision, LocalModel, Params
-from grandrounds.records import Question
+from grandrounds.records import HEARSAY, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import StageRun, stage_run, task_main
 from grandrounds.training import embedded, sft
@@ -39,17 +42,20 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     train = files.read("data/curated/train.parquet", Question)
     wording = params.prompts.wording
     made = embedded.processor(spec, embedded.corpus(known, wording), params.curate.source.image_size)
-    model = embedded.model(spec, made, params.seed)
+    model = embedded.prepare(embedded.model(spec, made, params.seed))
     encoder = Encoder(made)
     metrics: dict = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(made.tokenizer)}
+    sound = [question for question in known if question.source != HEARSAY]
+    random.Random(params.seed).shuffle(sound)
+    schedule = sft.Schedule(spec.steps, spec.batch, spec.learning_rate, 0.05, vision_rate=spec.vision_rate)
+    later = replace(schedule, steps=spec.teacher_steps, learning_rate=spec.teacher_learning_rate)
     stages = (
-        ("base", known, sft.Schedule(spec.steps, spec.batch, spec.learning_rate, 0.05), 0),
-        ("teacher", known + train * spec.teacher_emphasis,
-         sft.Schedule(spec.teacher_steps, spec.batch, spec.teacher_learning_rate, 0.05), spec.steps),
-    )  # fmt: skip
+        ("base", known, schedule, 0),
+        ("teacher", sound[: spec.teacher_rehearsal] + train * spec.teacher_emphasis, later, spec.steps),
+    )
     for name, questions, schedule, before in stages:
         seed = runtime.derive_seed(params.seed, "base", name)
-        examples = embedded.examples(questions, wording, seed)
+        examples = embedded.examples(questions, wording, seed, worked=name == "teacher")
         with progress(schedule.steps, name) as advance:
 
             def on_step(step: int, figures: dict, before: int = before, advance=advance) -> None:

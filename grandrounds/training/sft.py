@@ -26,6 +26,7 @@ class Schedule:
     learning_rate: float
     warmup: float  # fraction of the steps
     weight_decay: float = 0.0
+    vision_rate: float = 1.0  # learning rate of the vision tower, as a multiple of the rest's
 
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -55,9 +56,8 @@ def train(
 
     config = SFTConfig(
         output_dir=".scratch/sft", max_steps=schedule.steps, per_device_train_batch_size=schedule.batch,
-        learning_rate=schedule.learning_rate, lr_scheduler_type="cosine",
-        warmup_steps=round(schedule.warmup * schedule.steps), weight_decay=schedule.weight_decay, adam_beta2=0.95,
-        max_grad_norm=1.0, seed=seed, data_seed=seed, save_strategy="no", report_to=[], logging_steps=1,
+        lr_scheduler_type="cosine", warmup_steps=round(schedule.warmup * schedule.steps), max_grad_norm=1.0,
+        seed=seed, data_seed=seed, save_strategy="no", report_to=[], logging_steps=1,
         disable_tqdm=True, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None, use_cpu=not torch.cuda.is_available(), bf16=model.dtype == torch.bfloat16,
         gradient_checkpointing=False, dataloader_pin_memory=False,
@@ -66,11 +66,27 @@ def train(
     watcher = _watcher(on_step)
     trainer = SFTTrainer(
         model=model, args=config, train_dataset=data, data_collator=batches,
-        processing_class=encoder.processor, callbacks=[watcher],
+        processing_class=encoder.processor, callbacks=[watcher], optimizers=(optimizer(model, schedule), None),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return watcher.summary()
+
+
+def optimizer(model: Any, schedule: Schedule) -> Any:
+    """AdamW over what is not frozen; the vision tower has a learning rate of its own."""
+    import torch
+
+    text: list[Any] = []
+    vision: list[Any] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (vision if "visual" in name.split(".") else text).append(parameter)
+    groups = [
+        {"params": text, "lr": schedule.learning_rate},
+        {"params": vision, "lr": schedule.learning_rate * schedule.vision_rate},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=schedule.weight_decay)
 
 
 def _watcher(on_step: OnStep) -> Any:
