@@ -1,7 +1,8 @@
 """Generation with a transformers model in this process.
 
-Requests are sorted by prompt length and cut into batches: the plan is a pure function of the requests, and each batch
-has a random generator of its own, seeded by what is in it, so a resumed run gives the same text.
+Requests are sorted by form (those that think, then those that only answer) and prompt length, and cut into batches: the
+plan is a pure function of the requests, and each batch has a random generator of its own, seeded by what is in it, so a
+resumed run gives the same text.
 """
 
 import hashlib
@@ -38,10 +39,13 @@ class LocalEngine:
             yield from self._batch(batch, sampling)
 
     def plan(self, requests: Iterable[Request], size: int) -> list[list[Request]]:
-        """Batches by prompt length; equal lengths in order of id, so that the order of requests does not matter."""
+        """Batches of like prompts, which end at about the same time: by thinking or not, then by length.
+
+        Equal ones stand in order of id, so that the order of requests does not matter.
+        """
         requests = list(requests)
         length = {each.id: len(self.encoder.prompt(each.question, each.form).ids) for each in requests}
-        ordered = sorted(requests, key=lambda each: (length[each.id], each.id))
+        ordered = sorted(requests, key=lambda each: (not each.form.thinking, length[each.id], each.id))
         return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 
     def _batch(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:

@@ -36,6 +36,18 @@ def test_order_of_requests_and_an_interruption_change_no_text(engine, tiny) -> N
     assert texts(engine, some, batch=5) == {each.id: first[each.id] for each in some}
 
 
+def test_a_batch_holds_prompts_that_end_at_about_the_same_time(engine, tiny) -> None:
+    asked = [
+        Request(f"{form}/{each.id}", each.question, prompts.form(form, "compact"))
+        for each in requests(tiny) for form in ("no_reasoning", "reasoning")
+    ]  # fmt: skip
+    batches = engine.plan(asked, 4)
+    assert [each.form.thinking for batch in batches for each in batch] == [True] * 12 + [False] * 12
+    for part in (batches[:3], batches[3:]):
+        lengths = [len(engine.encoder.prompt(each.question, each.form).ids) for batch in part for each in batch]
+        assert lengths == sorted(lengths)
+
+
 def test_greedy_text_is_the_same_for_any_batch_size(engine, tiny) -> None:
     asked = requests(tiny)
     assert texts(engine, asked, batch=1, temperature=0) == texts(engine, asked, batch=12, temperature=0)
