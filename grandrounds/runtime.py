@@ -75,6 +75,7 @@ def _quiet_warnings() -> None:
         r".*lr_scheduler\.step\(\).*before `?optimizer\.step\(\).*",
         r".*use_reentrant parameter should be passed explicitly.*",
         r".*TRL.*experimental.*",
+        r".*gradient_checkpointing` is deprecated.*",  # TRL and PEFT still use transformers' old name
     ):
         warnings.filterwarnings("ignore", message=pattern)
 

@@ -9,6 +9,7 @@ from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import count, number, percent, points, words
 from grandrounds.reporting.plots import heat
 
+ENOUGH = 15  # questions, below which a topic's change is not told
 BENEATH = ("experts", "mmedexpert", "base", "sft")
 
 
@@ -83,12 +84,28 @@ def _reading(run: Run, specialists: list[str], columns: list[str]) -> str:
             worst = min(changes, key=lambda name: changes[name])
             verb = "loses most in" if changes[worst] < 0 else "gains least in"
             line += f" and {verb} {words(worst)} ({points(changes[worst] / 100)} points against base)"
+        line += _worst_topic(run, arm)
         told.append(line)
     return (
         ("; ".join(told) + ". These are single figures without intervals: small gaps may be chance.")
         if told
         else "Not known."
     )
+
+
+def _worst_topic(run: Run, arm: str) -> str:
+    """Where a specialist lost most against base, among topics with enough questions to say so; "" when nowhere."""
+    changes = {
+        topic: (after - before) / 100
+        for topic, row in _by(run, arm, "by_topic").items()
+        if (number((row or {}).get("n")) or 0) >= ENOUGH
+        and (after := _topic(run, arm, topic)) is not None
+        and (before := _topic(run, "base", topic)) is not None
+    }
+    worst = min(changes, key=lambda topic: changes[topic], default="")
+    if not worst or changes[worst] >= 0:
+        return ""
+    return f"; of single topics it loses most in {words(worst)} ({points(changes[worst])})"
 
 
 def _vitals(run: Run, arms: list[str]) -> list[Block]:
