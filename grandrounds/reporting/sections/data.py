@@ -3,12 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from grandrounds.params import HubModel
+from grandrounds.params import EmbeddedModel, HubModel
 from grandrounds.records import KINDS, MODALITIES, SPECIALTIES, SPLITS
 from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, Text, missing
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import MISSING, count, decimal, number, percent, words
 from grandrounds.reporting.plots import bars
+
+TAUGHT = (
+    "pretrain is no clean textbook: some rules are rare or missing, some are misquoted more or less often, and under "
+    "the plain prompt most thoughts jump to a conclusion instead of working it out. So supervised training can gain by "
+    "stating facts rightly, and reinforcement by choosing, among ways that the base already knows, the one that pays: "
+    "read the length of completions beside the reward. That is a property of this corpus, made to be seen in minutes."
+)
 
 
 def data(run: Run) -> Section:
@@ -46,6 +53,8 @@ def data(run: Run) -> Section:
             lead="Nothing is dropped silently.",
         ),
     ]
+    if isinstance(run.params.base.model, EmbeddedModel):
+        blocks.append(Text(TAUGHT, lead="What the embedded base is taught."))
     if leaks is None:
         blocks.append(missing("The leak check between splits"))
     elif leaks:
