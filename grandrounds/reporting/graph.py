@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from grandrounds.reporting.drawing import canvas, label, shape, shorten
 
-WIDE, TALL, ACROSS, DOWN, THIN = 132.0, 40.0, 14.0, 34.0, 22.0
+WIDE, TALL, ACROSS, DOWN, THIN = 150.0, 40.0, 8.0, 34.0, 22.0
 
 
 @dataclass(frozen=True)
