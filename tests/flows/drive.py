@@ -17,6 +17,7 @@ from flows import server, settings
 
 
 def main(results: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     root = Path.cwd()
     settings.prepare(root, quiet=True)
     wait = server.start_temporary_server(root)
