@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from grandrounds.params.engines import Sampling
+from grandrounds.params.engines import (
+    AnyEngine,
+    GeminiEngine,
+    LocalEngine,
+    OpenAIEngine,
+    Sampling,
+    TransformersEngine,
+    VllmEngine,
+)
 from grandrounds.params.section import Fraction, Name, Section
 from grandrounds.records import MODALITIES
 
@@ -93,18 +101,62 @@ class Keep(Section):
     max: Annotated[int, Field(ge=0)] = 6
 
 
+class Exact(Section):
+    """Stop asking a question once no outcome of what is left of its n samples can change the decision."""
+
+    type: Literal["exact"] = "exact"
+
+
+class Bayesian(Section):
+    """Stop also once the decision will change with a chance of at most `error`, given what was seen so far."""
+
+    type: Literal["bayesian"]
+    error: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+
+
+class Full(Section):
+    """Draw all n samples of every question: complete pass counts, for a histogram or an easy-to-hard order."""
+
+    type: Literal["full"]
+
+
+Stopping = Annotated[Full | Exact | Bayesian, Field(discriminator="type")]
+
+
 class Filter(Section):
-    model: Path = Path("models/base")
+    model: Path = Path("models/base")  # whose pass count decides; of the engines that load a folder
+    engine: AnyEngine = TransformersEngine()
     n: PositiveInt = 8
     keep: Keep = Keep()
+    stopping: Stopping = Exact()
     sampling: Sampling = Sampling()
     items: dict[Literal["text", "image_text"], Section]
 
 
+class Reference(Section):
+    """No model: the explanations that came with the data."""
+
+    type: Literal["reference"]
+
+
+class Gates(Section):
+    """What a right sample must also be to become a trace (`domain/traces.py`)."""
+
+    min_words: Annotated[int, Field(ge=0)] = 3  # of the thinking
+    max_words: PositiveInt = 1500
+    repeated: Fraction = 0.5  # share of 4-grams that repeat an earlier one, at most
+    copied: Fraction = 0.8  # share of the thinking's 8-grams that stand in the question, at most
+    script: Literal["latin", "any"] = "latin"  # of the letters: the language gate
+
+
 class Distill(Section):
     questions: Literal["filtered", "train"] = "train"
-    teacher: Literal["model", "reference"] = "model"  # reference: the explanations that came with the data
+    teacher: Annotated[
+        TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine | Reference, Field(discriminator="type")
+    ] = TransformersEngine()
     n: PositiveInt = 3
+    choose: Literal["first", "shortest", "longest", "agreed"] = "first"  # of the right samples that pass the gates
+    gates: Gates = Gates()
     sampling: Sampling = Sampling()
 
 
@@ -232,6 +284,7 @@ class Arm(Section):
 class Predict(Section):
     splits: tuple[Literal["val", "test", "unseen"], ...] = ("val", "test", "unseen")
     prompts: tuple[Literal["reasoning", "no_reasoning"], ...] = ("reasoning", "no_reasoning")
+    engine: LocalEngine = TransformersEngine()
     sampling: Sampling = Sampling(temperature=0.0)
     arms: dict[Name, Arm]
 
