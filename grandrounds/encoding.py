@@ -12,6 +12,10 @@ from grandrounds.files import need
 from grandrounds.records import Question
 
 
+class Rejected(UserError):
+    """The processor cannot make tokens of a question: a picture too narrow, say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One prompt. `vision` holds what the processor made of its image (pixel_values, image_grid_thw), or nothing."""
@@ -47,7 +51,12 @@ class Encoder:
         if not question.image:
             ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
             return Encoded(ids, [0] * len(ids), {})
-        made = self.processor(text=[rendered], images=[self.image(question)], return_tensors="pt")
+        picture = self.image(question)
+        try:
+            made = self.processor(text=[rendered], images=[picture], return_tensors="pt")
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise Rejected(f"question {question.id}: {question.image} {picture.size}: {reason}") from error
         ids, kinds = made.pop("input_ids")[0].tolist(), made.pop("mm_token_type_ids")[0].tolist()
         made.pop("attention_mask")
         return Encoded(ids, kinds, dict(made))

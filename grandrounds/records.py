@@ -56,7 +56,8 @@ class Difficulty:
     specialty: str
     topic: str
     kind: str
-    n: int
+    n: int  # of how many the decision is
+    drawn: int  # how many were drawn: fewer than n where the rest could not change it, and the counts are then censored
     extracted: int  # rollouts from which the strict extractor got an answer
     correct: int
     kept: bool
@@ -69,10 +70,14 @@ class Trace:
 
     question_id: str
     specialty: str
-    teacher: str
+    teacher: str  # the engine and its model
+    revision: str  # md5 of the teacher's folder, or what its endpoint calls it
+    prompt: str  # hash of the prompt forms (:func:`grandrounds.domain.prompts.digest`)
     sample: int  # which of the n samples it was
     n: int
     correct: int  # how many of the n samples were right
+    tokens: int  # generated for this sample
+    cost: float  # US dollars for all n
     thinking: str
     target: str  # the assistant's turn to be learned: think block, answer block
 

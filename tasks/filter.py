@@ -1,7 +1,8 @@
 """filter <modality>: how hard is each training question for the base itself?
 
-n rollouts a question at temperature 1; a question is kept when its pass count lies between two bounds, as in
-MedVLThinker. What could not be read is counted apart from what was wrong.
+Rollouts at temperature 1; a question is kept when its pass count of n lies between two bounds, as in MedVLThinker. What
+could not be read is counted apart from what was wrong. A question may be left as soon as the rest of its n samples
+cannot change the decision (`filter.stopping`); every sample is kept on disk as it comes, so that a killed run goes on.
 """
 
 from collections import Counter
@@ -9,10 +10,10 @@ from collections import Counter
 from grandrounds import files, runtime
 from grandrounds.domain import difficulty, prompts
 from grandrounds.domain.answers import verify
-from grandrounds.encoding import Encoder
-from grandrounds.engines import local
-from grandrounds.engines.protocol import Request
-from grandrounds.params import Params
+from grandrounds.engines import factory
+from grandrounds.engines.journal import Journal, journal
+from grandrounds.engines.protocol import Engine, Request
+from grandrounds.params import Filter, Params
 from grandrounds.records import Difficulty, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
@@ -23,32 +24,54 @@ QUESTIONS, IMAGES = "data/curated/train.parquet", "data/curated/images"
 def main(item: str, params: Params) -> None:
     settings = params.filter
     output = f"data/filtered/{item}.parquet"
-    with stage_run("filter", item, params, inputs=[QUESTIONS, IMAGES, str(settings.model)], outputs=[output]) as run:
+    with (
+        stage_run("filter", item, params, inputs=[QUESTIONS, IMAGES, str(settings.model)], outputs=[output]) as run,
+        journal("filter", item, run.identity) as kept,
+    ):
         questions = [each for each in files.read(QUESTIONS, Question) if each.modality == item]
+        seed = runtime.derive_seed(params.seed, "filter", item)
+        engine = factory.make(settings.engine, settings.model, params, seed)
         asked = prompts.form("reasoning", params.prompts.wording)
-        requests = [
-            Request(f"{each.id}/{sample}", each, asked, sample) for each in questions for sample in range(settings.n)
-        ]
-        model, processor = local.load(settings.model, runtime.device(params), params.compute.precision)
-        engine = local.LocalEngine(model, Encoder(processor), runtime.derive_seed(params.seed, "filter", item))
-        question_of = {request.id: request.question for request in requests}
+        rows, problems = rate(questions, asked, engine, kept, settings)
+        files.write(output, rows, Difficulty)
+        for warning in [*difficulty.warnings(rows), *problems]:
+            run.warn(warning)
+        run.finish(difficulty.summary(rows, settings.n) | {"refused": len(problems)})
 
-        extracted: Counter[str] = Counter()
-        correct: Counter[str] = Counter()
-        with progress(len(requests), f"rollouts, {item}") as advance:
-            for completion in engine.generate(requests, settings.sampling):
-                question = question_of[completion.id]
+
+def rate(
+    questions: list[Question], asked: prompts.Form, engine: Engine, kept: Journal, settings: Filter
+) -> tuple[list[Difficulty], list[str]]:
+    """The decision on each question, and the problems of samples that could not be drawn, one a question.
+
+    Rounds: each asks every open question for as many samples as could end it. Sample i of a question is the same
+    whatever the stopping, so the decisions are those of all n.
+    """
+    decider = difficulty.Decider(settings.n, settings.keep, settings.stopping)
+    drawn, extracted, correct = Counter[str](), Counter[str](), Counter[str]()
+    problems: dict[str, str] = {}
+    left = questions
+    with progress(len(questions), "questions decided") as advance:
+        while left:
+            requests = {
+                name: Request(name, each, asked, sample)
+                for each in left
+                for sample in range(drawn[each.id], drawn[each.id] + decider.needed(drawn[each.id], correct[each.id]))
+                if (name := f"{each.id}/{sample}")
+            }
+            for completion in kept.generate(engine, requests.values(), settings.sampling):
+                question = requests[completion.id].question
                 read = verify(question, completion.text)
+                drawn[question.id] += 1
                 extracted[question.id] += read.extracted
                 correct[question.id] += read.correct
-                advance()
-
-        rows = [
-            difficulty.grade(each, extracted[each.id], correct[each.id], settings.n, settings.keep)
-            for each in questions
-        ]
-        files.write(output, rows, Difficulty)
-        run.finish(difficulty.summary(rows, settings.n))
+                if completion.problem:
+                    problems.setdefault(question.id, f"question {question.id}: {completion.problem}")
+            still = [each for each in left if decider.needed(drawn[each.id], correct[each.id])]
+            advance(len(left) - len(still), samples=str(drawn.total()))
+            left = still
+    rows = [difficulty.grade(each, drawn[each.id], extracted[each.id], correct[each.id], decider) for each in questions]
+    return rows, list(problems.values())
 
 
 if __name__ == "__main__":

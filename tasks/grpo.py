@@ -6,7 +6,7 @@ merged specialists, which are folded into the base first. The policy is saved re
 and its own LoRA, concatenated exactly.
 """
 
-from grandrounds import files, runtime
+from grandrounds import files, lora, runtime
 from grandrounds.domain import rewards
 from grandrounds.domain.adapters import concatenate
 from grandrounds.encoding import Encoder
@@ -16,7 +16,7 @@ from grandrounds.params import GrpoItem, Params
 from grandrounds.records import Difficulty, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
-from grandrounds.training import adapter, grpo, lora
+from grandrounds.training import adapter, grpo
 
 QUESTIONS, IMAGES, BASE = "data/curated/train.parquet", "data/curated/images", "models/base"
 

@@ -15,10 +15,10 @@ from statistics import fmean
 from grandrounds import files
 from grandrounds.domain.conflicts import compare_all
 from grandrounds.domain.merging import merge
+from grandrounds.lora import load_update, save_update
 from grandrounds.params import Params
 from grandrounds.records import Conflict, MergeReport
 from grandrounds.tracking.stage import stage_run, task_main
-from grandrounds.training.lora import load_update, save_update
 
 
 def main(item: str, params: Params) -> None:

@@ -4,7 +4,7 @@ Evaluation always uses the plain prompts, whatever an arm was trained under, so 
 the two at inference). Nothing is scored here but by the one verifier; strict and lenient readings stand side by side.
 """
 
-from grandrounds import files, runtime
+from grandrounds import files, lora, runtime
 from grandrounds.domain import prompts
 from grandrounds.domain.answers import verify
 from grandrounds.encoding import Encoder
@@ -14,7 +14,6 @@ from grandrounds.params import Params
 from grandrounds.records import Prediction, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
-from grandrounds.training import lora
 
 IMAGES, BASE = "data/curated/images", "models/base"
 

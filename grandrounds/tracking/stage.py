@@ -1,7 +1,9 @@
 """What every stage does around its own work: header, MLflow run, metrics, curves, run.json, and how it ends."""
 
 import csv
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -40,6 +42,7 @@ class StageRun:
         self.stage, self.item = stage, item
         self.parameters: dict[str, Any] = sections(stage, item, params)
         self.metrics: dict[str, float] = {}
+        self.identity = ""  # hash of all that decides the result: parameters, inputs, code
         self.folder = Path("reports", stage, *([item] if item else []))
         self._rows: list[dict[str, float]] = []
         self._unsent: list[list[Any]] = []
@@ -108,6 +111,7 @@ def stage_run(
         record["inputs"] = _inputs(inputs)
         writer = Writer(_start(record))
         run = StageRun(stage, item, params, writer)
+        run.identity = _identity(record)
         try:
             yield run
         except BaseException as error:
@@ -145,6 +149,15 @@ def _record(stage: str, item: str | None, params: Params, outputs: Sequence[str]
         "threads": runtime.torch_threads(),
         "dvc": store.experiment_tags(),
     }
+
+
+def _identity(record: dict[str, Any]) -> str:
+    decides = {key: record[key] for key in ("stage", "item", "seed", "params", "inputs", "versions")}
+    found = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    package = Path(__file__).parent.parent
+    for path in sorted(package.rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:24]
 
 
 def _inputs(paths: Sequence[str]) -> list[dict[str, Any]]:

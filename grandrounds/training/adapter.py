@@ -5,8 +5,8 @@ from typing import Any
 
 from grandrounds import files
 from grandrounds.errors import UserError
+from grandrounds.lora import normalise_config
 from grandrounds.params import Lora
-from grandrounds.training.lora import normalise_config
 
 VISION = ("visual", "vision_tower", "vision_model", "multi_modal_projector")
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from grandrounds.domain.adapters import LoraFactors, LoraUpdate, concatenate
 from grandrounds.errors import UserError
-from grandrounds.training.lora import fold, load_adapter, load_update, normalise_config, save_update
+from grandrounds.lora import fold, load_adapter, load_update, normalise_config, save_update
 
 MODULES = [f"model.layers.{layer}.self_attn.{kind}_proj" for layer in (0, 1) for kind in "qkvo"]
 
