@@ -42,12 +42,16 @@ class Encoder:
             self._seen[key] = self._encode(question, asked)
         return self._seen[key]
 
-    def _encode(self, question: Question, asked: Form) -> Encoded:
-        rendered = self.processor.apply_chat_template(
+    def text(self, question: Question, asked: Form) -> str:
+        """The prompt as the model's chat template writes it, an image as its one placeholder."""
+        return self.processor.apply_chat_template(
             prompts.messages(question, asked),
             tokenize=False,
             **({"continue_final_message": True} if asked.prefill else {"add_generation_prompt": True}),
         )
+
+    def _encode(self, question: Question, asked: Form) -> Encoded:
+        rendered = self.text(question, asked)
         if not question.image:
             ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
             return Encoded(ids, [0] * len(ids), {})

@@ -61,7 +61,7 @@ class Difficulty:
     extracted: int  # rollouts from which the strict extractor got an answer
     correct: int
     kept: bool
-    reason: str  # "kept", "too_easy", "too_hard"
+    reason: str  # "kept", "too_easy", "too_hard", "refused" (could not be asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@ baseline of all three papers. LoRA r = 8, alpha = 16 on q, k, v, o of the langua
 is frozen, and the loss is on the assistant's turn only.
 """
 
-from grandrounds import files, runtime
+from grandrounds import files, models, runtime
 from grandrounds.domain import prompts
 from grandrounds.encoding import Encoder
-from grandrounds.engines import local
 from grandrounds.params import Params
 from grandrounds.records import Question, Trace
 from grandrounds.tracking.progress import progress
@@ -35,7 +34,7 @@ def main(item: str, params: Params) -> None:
             for trace in files.read(TRACES, Trace)
             if trace.specialty in adapter.specialties
         ]
-        model, processor = local.load(BASE, runtime.device(params), params.compute.precision)
+        model, processor = models.load(BASE, runtime.device(params), params.compute.precision)
         runtime.seed_everything(seed)
         model = adapters.attach(model, settings.lora)
         schedule = sft.Schedule(

@@ -34,9 +34,9 @@ def main(item: str, params: Params) -> None:
         asked = prompts.form("reasoning", params.prompts.wording)
         rows, problems = rate(questions, asked, engine, kept, settings)
         files.write(output, rows, Difficulty)
-        for warning in [*difficulty.warnings(rows), *problems]:
-            run.warn(warning)
-        run.finish(difficulty.summary(rows, settings.n) | {"refused": len(problems)})
+        run.warn(*difficulty.warnings(rows))
+        run.warn(*problems)
+        run.finish(difficulty.summary(rows, settings.n))
 
 
 def rate(
@@ -51,7 +51,7 @@ def rate(
     drawn, extracted, correct = Counter[str](), Counter[str](), Counter[str]()
     problems: dict[str, str] = {}
     left = questions
-    with progress(len(questions), "questions decided") as advance:
+    with progress(len(questions) * settings.n, "rollouts") as advance:
         while left:
             requests = {
                 name: Request(name, each, asked, sample)
@@ -61,17 +61,25 @@ def rate(
             }
             for completion in kept.generate(engine, requests.values(), settings.sampling):
                 question = requests[completion.id].question
+                if completion.problem:
+                    problems.setdefault(question.id, completion.problem)
                 read = verify(question, completion.text)
                 drawn[question.id] += 1
                 extracted[question.id] += read.extracted
                 correct[question.id] += read.correct
-                if completion.problem:
-                    problems.setdefault(question.id, f"question {question.id}: {completion.problem}")
-            still = [each for each in left if decider.needed(drawn[each.id], correct[each.id])]
-            advance(len(left) - len(still), samples=str(drawn.total()))
-            left = still
-    rows = [difficulty.grade(each, drawn[each.id], extracted[each.id], correct[each.id], decider) for each in questions]
-    return rows, list(problems.values())
+                advance()
+            ended = [
+                each for each in left if each.id in problems or not decider.needed(drawn[each.id], correct[each.id])
+            ]
+            advance(sum(settings.n - drawn[each.id] for each in ended))
+            left = [each for each in left if each not in ended]
+    rows = [
+        difficulty.refused(each, settings.n)
+        if each.id in problems
+        else difficulty.grade(each, drawn[each.id], extracted[each.id], correct[each.id], decider)
+        for each in questions
+    ]
+    return rows, [f"question {name}: {problem}" for name, problem in problems.items()]
 
 
 if __name__ == "__main__":

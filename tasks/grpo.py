@@ -6,11 +6,10 @@ merged specialists, which are folded into the base first. The policy is saved re
 and its own LoRA, concatenated exactly.
 """
 
-from grandrounds import files, lora, runtime
+from grandrounds import files, lora, models, runtime
 from grandrounds.domain import rewards
 from grandrounds.domain.adapters import concatenate
 from grandrounds.encoding import Encoder
-from grandrounds.engines import local
 from grandrounds.engines.bertscore import BertScorer
 from grandrounds.params import GrpoItem, Params
 from grandrounds.records import Difficulty, Question
@@ -30,7 +29,7 @@ def main(item: str, params: Params) -> None:
         questions = chosen(settings)
         scorer = BertScorer() if rewards.NEEDS_SCORER & settings.rewards.keys() else None
         functions, _ = rewards.build(settings.rewards, scorer, limit=settings.max_new_tokens)
-        model, processor = local.load(BASE, runtime.device(params), params.compute.precision)
+        model, processor = models.load(BASE, runtime.device(params), params.compute.precision)
         start = None if str(settings.init) == BASE else lora.load_update(settings.init)
         if start is not None:
             lora.fold(model, start, str(settings.init))

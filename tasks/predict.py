@@ -4,11 +4,11 @@ Evaluation always uses the plain prompts, whatever an arm was trained under, so 
 the two at inference). Nothing is scored here but by the one verifier; strict and lenient readings stand side by side.
 """
 
-from grandrounds import files, lora, runtime
+from grandrounds import files, runtime
 from grandrounds.domain import prompts
 from grandrounds.domain.answers import verify
-from grandrounds.encoding import Encoder
-from grandrounds.engines import local
+from grandrounds.engines import factory
+from grandrounds.engines.journal import journal
 from grandrounds.engines.protocol import Completion, Request
 from grandrounds.params import Params
 from grandrounds.records import Prediction, Question
@@ -24,11 +24,12 @@ def main(item: str, params: Params) -> None:
     splits = [f"data/curated/{split}.parquet" for split in settings.splits]
     inputs = list(dict.fromkeys([*splits, IMAGES, BASE, adapter]))
     output = f"data/predictions/{item}.parquet"
-    with stage_run("predict", item, params, inputs=inputs, outputs=[output]) as run:
-        model, processor = local.load(BASE, runtime.device(params), params.compute.precision)
-        if adapter != BASE:
-            lora.load_adapter(model, adapter)
-        engine = local.LocalEngine(model, Encoder(processor), runtime.derive_seed(params.seed, "predict"))
+    with (
+        stage_run("predict", item, params, inputs=inputs, outputs=[output]) as run,
+        journal("predict", item, run.identity) as before,
+    ):
+        seed = runtime.derive_seed(params.seed, "predict")
+        engine = factory.make(settings.engine, BASE, params, seed, adapter if adapter != BASE else None)
         requests = {
             f"{prompt}/{question.id}": Request(
                 f"{prompt}/{question.id}", question, prompts.form(prompt, params.prompts.wording)
@@ -38,10 +39,14 @@ def main(item: str, params: Params) -> None:
             for prompt in settings.prompts
         }
         rows: dict[str, Prediction] = {}
+        refused: list[str] = []
         with progress(len(requests), f"answers, {item}") as advance:
-            for completion in engine.generate(requests.values(), settings.sampling):
+            for completion in before.generate(engine, requests.values(), settings.sampling):
                 rows[completion.id] = prediction(item, requests[completion.id], completion)
+                if completion.problem:
+                    refused.append(f"{completion.id}: {completion.problem}")
                 advance()
+        run.warn(*refused)
         ordered = [rows[name] for name in requests]
         files.write(output, ordered, Prediction)
         run.finish(
@@ -49,6 +54,7 @@ def main(item: str, params: Params) -> None:
                 "predictions": len(ordered),
                 "mean_tokens": sum(row.tokens for row in ordered) / max(1, len(ordered)),
                 "unfinished": sum(not row.finished for row in ordered),
+                "refused": len(refused),
             }
         )
 

@@ -16,7 +16,12 @@ CODE = ("grandrounds", "tasks", "flows", "tests", "benchmarks")
 NOT_STAGES = {"seed", "compute", "prompts"}
 
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
-SHARED = {"encoding", "decoding", "lora"}  # between domain and the packages: what both engines and training need
+SHARED = {
+    "encoding",
+    "decoding",
+    "lora",
+    "models",
+}  # between domain and the packages: what both engines and training need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
 TOP = {"cli", "doctor", "recipes", "__main__"}  # the command line and what only it uses
 # What a change of cannot change a stage's bytes, or must not retrain a model:

@@ -78,8 +78,17 @@ def grade(question: Question, drawn: int, extracted: int, correct: int, decider:
     reason = decider.decision(drawn, correct)
     if reason is None:
         raise ValueError(f"question {question.id}: {drawn} of {decider.n} samples leave the decision open")
+    return _row(question, decider.n, drawn, extracted, correct, reason)
+
+
+def refused(question: Question, n: int) -> Difficulty:
+    """The row of a question that could not be asked, or was not answered: dropped, and not for its difficulty."""
+    return _row(question, n, 0, 0, 0, "refused")
+
+
+def _row(question: Question, n: int, drawn: int, extracted: int, correct: int, reason: str) -> Difficulty:
     return Difficulty(
-        question_id=question.id, specialty=question.specialty, topic=question.topic, kind=question.kind, n=decider.n,
+        question_id=question.id, specialty=question.specialty, topic=question.topic, kind=question.kind, n=n,
         drawn=drawn, extracted=extracted, correct=correct, kept=reason == "kept", reason=reason,
     )  # fmt: skip
 
@@ -116,8 +125,8 @@ def _part(rows: Sequence[Difficulty], n: int) -> dict:
     counts = Counter(row.correct for row in rows if row.drawn == n)
     return {
         "questions": len(rows),
-        **{reason: reasons[reason] for reason in ("kept", "too_easy", "too_hard")},
-        "censored": sum(row.drawn < n for row in rows),
+        **{reason: reasons[reason] for reason in ("kept", "too_easy", "too_hard", "refused")},
+        "censored": sum(0 < row.drawn < n for row in rows),
         "histogram": [counts[k] for k in range(n + 1)],
     }
 

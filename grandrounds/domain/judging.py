@@ -66,13 +66,13 @@ def reference_scores(question: Question, prediction: Prediction) -> Scores:
     said = _said_of_answer(question, prediction)
     if prediction.prompt == "no_reasoning" or not question.key_facts:
         return Scores(final, None, f"{said}; its reasoning is not judged.")
-    statements = _statements(answers.thinking_of(prediction.completion))
-    if not statements:
+    said_in = statements(answers.thinking_of(prediction.completion))
+    if not said_in:
         return Scores(final, 0, f"{said}; there is no thinking.")
     for fact in question.key_facts:
-        if not any(states(text, fact) for text in statements):
+        if not any(states(text, fact) for text in said_in):
             return Scores(final, 0, f"{said}; the thinking lacks the fact '{one_line(fact, 100)}'.")
-    if question.conclusion and not _concludes(question, statements[-1]):
+    if question.conclusion and not _concludes(question, said_in[-1]):
         return Scores(final, 0, f"{said}; the thinking has the facts but does not conclude '{question.conclusion}'.")
     if not prediction.correct_lenient:
         return Scores(final, 0, f"{said}; the thinking is sound but the answer does not follow it.")
@@ -97,7 +97,7 @@ def states(text: str, fact: str) -> bool:
     return False
 
 
-def _statements(thinking: str) -> list[str]:
+def statements(thinking: str) -> list[str]:
     """The sentences, normalised. A dot inside a number ends none."""
     sentences = (answers.normalise(part) for part in _SENTENCE_END.split(thinking[-MAX_TEXT:]))
     return [sentence for sentence in sentences if sentence]

@@ -43,13 +43,17 @@ class Journal:
         os.close(self._file)
 
     def generate(self, engine: Engine, requests: Iterable[Request], sampling: Sampling) -> Iterator[Completion]:
-        """What the engine generates, each completion kept before it is handed on; those known come first, for nothing."""
+        """What the engine generates, each completion kept before it is handed on. Those known come first.
+
+        A request that could not be answered is not kept: it is tried again.
+        """
         requests = list(requests)
         before = {each.id: self.known[each.id] for each in requests if each.id in self.known}
         yield from before.values()
         for completion in engine.generate(requests, sampling, before.keys()):
             if completion.id not in before:  # a batch that was torn is drawn again whole
-                self.add(completion)
+                if not completion.problem:
+                    self.add(completion)
                 yield completion
 
 

@@ -7,29 +7,15 @@ neither the plan nor an interruption changes a text.
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from grandrounds import decoding
 from grandrounds.encoding import Encoder, Rejected
 from grandrounds.engines.protocol import Completion, Request, seed_of
-from grandrounds.files import need
 from grandrounds.params import Sampling, TransformersEngine
 
 GIB = 2**30
 Asked = list[Request]  # the samples of one prompt
-
-
-def load(folder: str | Path, device: str, precision: str) -> tuple[Any, Any]:
-    """(model, processor) of a transformers folder, safetensors only, in evaluation mode."""
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    folder = need(folder)
-    model = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=getattr(torch, precision), use_safetensors=True, trust_remote_code=False
-    )
-    return model.to(device).eval(), AutoProcessor.from_pretrained(folder, trust_remote_code=False)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class Distill(Section):
         TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine | Reference, Field(discriminator="type")
     ] = TransformersEngine()
     n: PositiveInt = 3
-    choose: Literal["first", "shortest", "longest", "agreed"] = "first"  # of the right samples that pass the gates
+    choose: Literal["first", "shortest", "longest", "facts"] = "first"  # of the right samples that pass the gates
     gates: Gates = Gates()
     sampling: Sampling = Sampling()
 

@@ -30,6 +30,7 @@ PACKAGES = (
     "grandrounds", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bert-score",
     "numpy", "pyarrow", "dvc", "mlflow", "prefect", "vllm",
 )  # fmt: skip
+SHOWN = 3  # warnings of one kind on the terminal
 FLUSH = 30.0  # seconds between two sendings of a curve, so that a run of hours can be watched
 # what DVC writes while stages run is no change of the code
 OWNED_BY_DVC = (":!dvc.lock", ":!data", ":!models", ":!reports")
@@ -42,6 +43,7 @@ class StageRun:
         self.stage, self.item = stage, item
         self.parameters: dict[str, Any] = sections(stage, item, params)
         self.metrics: dict[str, float] = {}
+        self.warnings: list[str] = []
         self.identity = ""  # hash of all that decides the result: parameters, inputs, code
         self.folder = Path("reports", stage, *([item] if item else []))
         self._rows: list[dict[str, float]] = []
@@ -65,6 +67,12 @@ class StageRun:
         self.metrics = numbers(metrics)
         now = int(time.time() * 1000)
         self._unsent += [[name, value, now, 0] for name, value in self.metrics.items()]
+
+    def warn(self, *texts: str) -> None:
+        """Say what a person should look at; the record has all, the terminal the first few."""
+        self.warnings += texts
+        for text in [*texts[:SHOWN], *([f"and {len(texts) - SHOWN} more like it"] if len(texts) > SHOWN else [])]:
+            _say(f"  warning: {text}", "yellow")
 
     def artifact(self, path: str | Path) -> None:
         """Log a file or folder to the MLflow run."""
@@ -122,7 +130,12 @@ def stage_run(
             record["seconds"] = round(time.monotonic() - begin, 3)
             run._write_curves()
             _close(run, writer, "FINISHED")
-            record |= {"mlflow_run_id": writer.run_id or "", "metrics": run.metrics, "peak_mib": _peak_mib()}
+            record |= {
+                "mlflow_run_id": writer.run_id or "",
+                "metrics": run.metrics,
+                "warnings": run.warnings,
+                "peak_mib": _peak_mib(),
+            }
             record["device"] = runtime.device(params) if "torch" in sys.modules else "cpu"
             files.write_json(run.folder / "run.json", record)
     if writer.problem:

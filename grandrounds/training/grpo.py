@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from grandrounds import decoding
 from grandrounds.domain import advantages as ours
 from grandrounds.domain import prompts
 from grandrounds.domain.prompts import Form
 from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
-from grandrounds.params import Gba, GrpoItem
+from grandrounds.params import Gba, GrpoItem, Sampling
 from grandrounds.records import Question
+from grandrounds.runtime import derive_seed
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -115,15 +117,7 @@ def _trainer_class() -> type:
                 (self._questions[each["row"]], self._rollouts.forms[f]) for each, f in zip(inputs, forms, strict=True)
             ]
             pictured = any(question.image for question, _ in self._asked)
-            dealt = []
-            for question, form in self._asked:
-                image = self._encoder.image(question) if question.image else None
-                row = {
-                    "prompt": prompts.messages(question, form),
-                    "question": dataclasses.asdict(question),
-                    "prefill": form.prefill,
-                }
-                dealt.append(row | ({"images": [image] if image else []} if pictured else {}))
+            dealt = [_row(self._encoder, question, form, pictured) for question, form in self._asked]
             output = super()._generate_and_score_completions(dealt)
             guidelines = torch.tensor(forms, device=self._scored.device)
             weights = self.reward_weights
@@ -146,6 +140,16 @@ def _trainer_class() -> type:
                 images = [[self._encoder.image(q)] if q.image else [] for q, _ in self._asked]
             return [row.ids for row in rows], images, fields
 
+        def _generate_single_turn(
+            self, prompt_ids: list, images: Any, multimodal_fields: dict, num_generations: int, **more: Any
+        ) -> tuple:
+            """Our own decoding, which encodes a prompt once for all its rollouts; sharded models keep TRL's."""
+            if self.use_vllm or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+                return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, **more)
+            model = self.accelerator.unwrap_model(self.model_wrapped)
+            seed = derive_seed(self.args.seed, self.state.global_step, self.accelerator.process_index)
+            return rollouts(model, self._encoder, self._asked, self._item, seed), None
+
         def _calculate_rewards(self, inputs: list, asked: list, completions: list, ids: list) -> torch.Tensor:
             self._scored = super()._calculate_rewards(inputs, asked, completions, ids)
             if torch.isinf(self._scored).any():
@@ -153,6 +157,36 @@ def _trainer_class() -> type:
             return self._scored
 
     return DealtGRPOTrainer
+
+
+def _row(encoder: Encoder, question: Question, form: Form, pictured: bool) -> dict[str, Any]:
+    """What TRL and the rewards see of a rollout. In a batch with pictures every row has `images`, even if empty."""
+    row = {
+        "prompt": prompts.messages(question, form),
+        "question": dataclasses.asdict(question),
+        "prefill": form.prefill,
+    }
+    return row | ({"images": [encoder.image(question)] if question.image else []} if pictured else {})
+
+
+def rollouts(
+    model: Any, encoder: Encoder, asked: Sequence[tuple[Question, Form]], item: GrpoItem, seed: int
+) -> list[list[int]]:
+    """One completion's tokens for each rollout, end-of-turn token included where it came; groups stand side by side.
+
+    The rollouts of a group that stand under one form share one prompt.
+    """
+    places: dict[tuple[int, Form], list[int]] = {}
+    for place, (_, form) in enumerate(asked):
+        places.setdefault((place // item.group, form), []).append(place)
+    prompts = [encoder.prompt(*asked[shared[0]]) for shared in places.values()]
+    seeds = [[derive_seed(seed, place) for place in shared] for shared in places.values()]
+    sampling = Sampling(temperature=item.temperature, max_new_tokens=item.max_new_tokens)
+    found: dict[int, list[int]] = {}
+    for shared, drawn in zip(places.values(), decoding.draw(model, encoder, prompts, seeds, sampling), strict=True):
+        for place, sample in zip(shared, drawn, strict=True):
+            found[place] = [*sample.ids, encoder.end] if sample.finished else sample.ids
+    return [found[place] for place in range(len(asked))]
 
 
 def _watcher(on_step: OnStep) -> Any:

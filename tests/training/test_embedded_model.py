@@ -2,8 +2,8 @@
 
 import collections
 
+from grandrounds import models
 from grandrounds.domain import prompts
-from grandrounds.engines import local
 from grandrounds.training import embedded, sft
 
 
@@ -33,15 +33,23 @@ def test_a_jump_keeps_the_conclusion(corpus) -> None:
 
 
 def test_the_patch_projection_is_frozen_and_the_rest_is_not(tiny) -> None:
-    model, _ = local.load(tiny.folder, "cpu", "float32")
+    model, _ = models.load(tiny.folder, "cpu", "float32")
     frozen = {name for name, p in embedded.prepare(model).named_parameters() if not p.requires_grad}
     assert frozen and all("patch_embed" in name for name in frozen)
 
 
 def test_the_vision_tower_has_a_learning_rate_of_its_own(tiny) -> None:
-    model, _ = local.load(tiny.folder, "cpu", "float32")
+    model, _ = models.load(tiny.folder, "cpu", "float32")
     embedded.prepare(model)
-    rest, vision = sft.optimizer(model, sft.Schedule(1, 1, 0.01, 0.0, vision_rate=0.5)).param_groups
+    schedule = sft.Schedule(1, 1, 0.01, 0.0, vision_rate=0.5)
+    vision, rest = sorted(sft.optimizer(model, schedule).param_groups, key=lambda group: group["lr"])
     tower = {id(p) for p in model.model.visual.parameters() if p.requires_grad}
     assert {id(p) for p in vision["params"]} == tower and vision["lr"] == 0.005
     assert len(rest["params"]) + len(tower) == sum(p.requires_grad for p in model.parameters()) and rest["lr"] == 0.01
+
+
+def test_norms_and_biases_do_not_decay(tiny) -> None:
+    model, _ = models.load(tiny.folder, "cpu", "float32")
+    for group in sft.optimizer(model, sft.Schedule(1, 1, 0.01, 0.0, weight_decay=0.1)).param_groups:
+        assert group["weight_decay"] == (0.1 if all(p.ndim > 1 for p in group["params"]) else 0.0)
+        assert len({p.ndim > 1 for p in group["params"]}) == 1

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from grandrounds import models
 from grandrounds.domain import prompts, rewards
 from grandrounds.encoding import Encoder
-from grandrounds.engines import local
 from grandrounds.errors import UserError
 from grandrounds.params import Gba, GrpoItem, Lora
 from grandrounds.runtime import seed_everything
@@ -14,7 +14,7 @@ from grandrounds.training import adapter, grpo, sft
 
 
 def loaded(tiny):
-    model, processor = local.load(tiny.folder, "cpu", "float32")
+    model, processor = models.load(tiny.folder, "cpu", "float32")
     seed_everything(7)
     return model, Encoder(processor, tiny.images)
 

@@ -1,0 +1,45 @@
+"""From the settings of an engine to the engine."""
+
+import os
+from pathlib import Path
+
+from grandrounds import lora, models, runtime
+from grandrounds.encoding import Encoder
+from grandrounds.engines.protocol import Engine
+from grandrounds.params import GeminiEngine, OpenAIEngine, Params, TransformersEngine, VllmEngine
+
+IMAGES = Path("data/curated/images")
+
+
+def make(
+    settings: TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine,
+    model: str | Path,
+    params: Params,
+    seed: int,
+    adapter: str | Path | None = None,
+) -> Engine:
+    """The engine of one stage. `model`, and an adapter on it, are folders for the engines that load them; the others
+    ask for the model that their settings name.
+
+    Raises UserError, before anything is generated, for what can be known by then: a folder that is missing, a package,
+    a key.
+    """
+    if isinstance(settings, TransformersEngine):
+        from grandrounds.engines.local import LocalEngine
+
+        loaded, processor = models.load(model, runtime.device(params), params.compute.precision)
+        if adapter is not None:
+            lora.load_adapter(loaded, adapter)
+        return LocalEngine(loaded, Encoder(processor, IMAGES), seed, settings)
+    if isinstance(settings, VllmEngine):
+        from grandrounds.engines.vllm import VllmInProcess
+
+        return VllmInProcess(settings, model, adapter, params.compute.precision, seed, IMAGES)
+    from grandrounds.engines.remote import RemoteEngine
+
+    return RemoteEngine(settings, IMAGES, seed, None)
+
+
+def cache(name: str) -> Path:
+    """Where replies are kept: with the project, which inside a DVC experiment is not the working folder."""
+    return Path(os.environ.get("DVC_ROOT") or ".", ".cache", name)
