@@ -11,7 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from grandrounds import files, runtime
+from grandrounds import files, runtime, wording
 from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
 from grandrounds.params import EmbeddedModel, HubModel, HubRevision, LocalModel, Params
@@ -40,8 +40,8 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     runtime.use_deterministic()
     known = files.read("data/curated/pretrain.parquet", Question)
     train = files.read("data/curated/train.parquet", Question)
-    wording = params.prompts.wording
-    made = embedded.processor(spec, embedded.corpus(known, wording), params.curate.source.image_size)
+    forms = wording.forms(params.prompts)
+    made = embedded.processor(spec, embedded.corpus(known, forms), params.curate.source.image_size)
     model = embedded.prepare(embedded.model(spec, made, params.seed))
     encoder = Encoder(made)
     metrics: dict = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(made.tokenizer)}
@@ -55,7 +55,7 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     )
     for name, questions, schedule, before in stages:
         seed = runtime.derive_seed(params.seed, "base", name)
-        examples = embedded.examples(questions, wording, seed, worked=name == "teacher")
+        examples = embedded.examples(questions, forms, seed, worked=name == "teacher")
         with progress(schedule.steps, name) as advance:
 
             def on_step(step: int, figures: dict, before: int = before, advance=advance) -> None:

@@ -21,6 +21,7 @@ def corpus():
 @pytest.fixture(scope="session")
 def tiny(corpus, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """folder: a saved model; images: a folder; questions: some of both modalities."""
+    from grandrounds.domain.prompts import COMPACT
     from grandrounds.params import EmbeddedModel
     from grandrounds.training import embedded
 
@@ -30,6 +31,6 @@ def tiny(corpus, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     for name, png in images.items():
         (root / "images" / name).write_bytes(png)
     spec = EmbeddedModel(vocabulary=600, hidden=48, layers=2, vision_hidden=32, vision_layers=1)
-    processor = embedded.processor(spec, embedded.corpus(splits["pretrain"], "compact"), 112)
+    processor = embedded.processor(spec, embedded.corpus(splits["pretrain"], COMPACT), 112)
     embedded.save(root / "model", embedded.model(spec, processor, 7), processor)
     return SimpleNamespace(folder=root / "model", images=root / "images", questions=splits["train"])

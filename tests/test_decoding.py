@@ -18,7 +18,7 @@ from grandrounds.params import Sampling
 def loaded(tiny):
     model, processor = models.load(tiny.folder, "cpu", "float32")
     encoder = Encoder(processor, tiny.images)
-    rows = [encoder.prompt(each, prompts.form("reasoning", "compact")) for each in tiny.questions[:10]]
+    rows = [encoder.prompt(each, prompts.form("reasoning", prompts.COMPACT)) for each in tiny.questions[:10]]
     assert {bool(row.vision) for row in rows} == {True, False}
     return model, encoder, rows
 

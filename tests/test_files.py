@@ -14,11 +14,11 @@ from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.records import Difficulty, Verdict
 
-ROW = Difficulty("q1", "pediatrics", "apgar", "yes_no", 8, 7, 3, True, "kept")
+ROW = Difficulty("q1", "pediatrics", "apgar", "yes_no", 8, 8, 7, 3, True, "kept")
 
 
 def test_rows_come_back_and_bytes_repeat(tmp_path: Path) -> None:
-    rows = [ROW, Difficulty("q2", "other", "é", "open_ended", 8, 0, 0, False, "too_hard")]
+    rows = [ROW, Difficulty("q2", "other", "é", "open_ended", 8, 8, 0, 0, False, "too_hard")]
     files.write(tmp_path / "a.parquet", rows, Difficulty)
     files.write(tmp_path / "b.parquet", iter(rows), Difficulty)
     assert files.read(tmp_path / "a.parquet", Difficulty) == rows

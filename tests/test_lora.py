@@ -209,7 +209,7 @@ def test_folding_what_does_not_fit_changes_nothing() -> None:
 def test_a_failed_write_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_update(tmp_path / "a", random_update(1))
     old = (tmp_path / "a" / "adapter_model.safetensors").read_bytes()
-    monkeypatch.setattr("grandrounds.training.lora.files.write_json", lambda *_: 1 / 0)
+    monkeypatch.setattr("grandrounds.lora.files.write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_update(tmp_path / "a", random_update(2))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -21,7 +21,8 @@ SHARED = {
     "decoding",
     "lora",
     "models",
-}  # between domain and the packages: what both engines and training need
+    "wording",
+}  # between domain and the packages: what several of those need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
 TOP = {"cli", "doctor", "recipes", "__main__"}  # the command line and what only it uses
 # What a change of cannot change a stage's bytes, or must not retrain a model:

@@ -6,6 +6,7 @@ training styles, and four clinical reasoning perspectives for MMedExpert-R1 (260
 wordings: `full` for real models; `compact`, a few words a form, for the embedded one, which is trained on them all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -58,11 +59,11 @@ WORDINGS: dict[str, dict[str, Form]] = {"compact": COMPACT, "full": FULL}
 GUIDELINES = ("differential", "intuitive", "analytical", "bayesian")
 
 
-def form(name: str, wording: str) -> Form:
+def form(name: str, forms: Mapping[str, Form]) -> Form:
     """A form by name. Raises UserError, with the nearest valid name."""
-    if name not in WORDINGS[wording]:
-        raise unknown("prompt form", name, WORDINGS[wording])
-    return WORDINGS[wording][name]
+    if name not in forms:
+        raise unknown("prompt form", name, forms)
+    return forms[name]
 
 
 def user_text(question: Question, asked: Form) -> str:
@@ -94,6 +95,6 @@ def target(thinking: str, answer: str, asked: Form) -> str:
     return f"<think>{opening + ' ' if opening else ''}{thinking}</think><answer>{answer}</answer>"
 
 
-def digest(wording: str) -> str:
-    """Hash of a wording, to be logged with every run that used it."""
-    return sha256(repr(sorted(WORDINGS[wording].items())).encode()).hexdigest()[:16]
+def digest(forms: Mapping[str, Form]) -> str:
+    """Hash of a wording, to be logged with what was made under it."""
+    return sha256(repr(sorted(forms.items())).encode()).hexdigest()[:16]

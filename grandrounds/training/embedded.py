@@ -6,11 +6,12 @@ ordinary added tokens, never special ones: TRL decodes with special tokens skipp
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grandrounds.domain import prompts
+from grandrounds.domain.prompts import Form
 from grandrounds.params import EmbeddedModel
 from grandrounds.records import Question
 from grandrounds.training.sft import Example
@@ -44,9 +45,9 @@ def prepare(built: Any) -> Any:
     return built
 
 
-def corpus(questions: Iterable[Question], wording: str) -> list[str]:
+def corpus(questions: Iterable[Question], forms: Mapping[str, Form]) -> list[str]:
     """Every text that the tokenizer should cover."""
-    texts = [form.instruction + " " + form.prefill for form in prompts.WORDINGS[wording].values()]
+    texts = [form.instruction + " " + form.prefill for form in forms.values()]
     for each in questions:
         texts.append(f"{each.question} {', '.join(each.options)} {each.explanation}")
         texts.append(each.answer)  # as it stands in its block, with no space before it
@@ -120,14 +121,15 @@ def model(spec: EmbeddedModel, made: Any, seed: int) -> Any:
     return built
 
 
-def examples(questions: Sequence[Question], wording: str, seed: int, *, worked: bool = False) -> list[Example]:
+def examples(
+    questions: Sequence[Question], forms: Mapping[str, Form], seed: int, *, worked: bool = False
+) -> list[Example]:
     """One example a question, its form drawn: so that every form is known before any is reinforced.
 
     Only some thoughts are worked out, as `WORKED` says of each form; the others jump to the conclusion. `worked`: all
     are, as for a teacher.
     """
     rng = random.Random(f"{seed}/forms")
-    forms = prompts.WORDINGS[wording]
     rest = [name for name in forms if name not in FORM_SHARES]
     shares = [*FORM_SHARES.values(), *[(1 - sum(FORM_SHARES.values())) / len(rest)] * len(rest)]
     out = []

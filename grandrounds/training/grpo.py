@@ -5,7 +5,7 @@ rewards are TRL's own contract, and with plain GRPO the advantages are TRL's own
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,10 @@ class Rollouts:
     spread: bool  # True: a group is dealt to all forms alike; False: each question has one form
 
     @classmethod
-    def of(cls, item: GrpoItem, wording: str) -> "Rollouts":
+    def of(cls, item: GrpoItem, forms: Mapping[str, Form]) -> "Rollouts":
         guided = isinstance(item.advantages, Gba)
         names = item.advantages.guidelines if isinstance(item.advantages, Gba) else item.prompts
-        return cls(tuple(prompts.form(name, wording) for name in names), guided)
+        return cls(tuple(prompts.form(name, forms) for name in names), guided)
 
     def form(self, row: int, rollout: int, group: int) -> int:
         """Which form rollout `rollout` of question `row` stands under."""
@@ -55,7 +55,7 @@ def train(
     questions: Sequence[Question],
     rewards: Sequence[Callable],
     item: GrpoItem,
-    wording: str,
+    forms: Mapping[str, Form],
     seed: int,
     on_step: OnStep,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def train(
         model=model, reward_funcs=list(rewards), args=_config(item, seed), processing_class=encoder.processor,
         train_dataset=Dataset.from_list(rows), callbacks=[watcher],
     )  # fmt: skip
-    trainer.deal(encoder, questions, Rollouts.of(item, wording), item)
+    trainer.deal(encoder, questions, Rollouts.of(item, forms), item)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     if "ref" in model.peft_config:  # TRL's copy of the start, for the KL term; not to be saved with the policy

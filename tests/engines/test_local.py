@@ -28,7 +28,7 @@ def with_batch(loaded, batch: int, memory: float = 2.0) -> local.LocalEngine:
 
 
 def requests(tiny, form: str = "reasoning", samples: int = 1) -> list[Request]:
-    asked = prompts.form(form, "compact")
+    asked = prompts.form(form, prompts.COMPACT)
     return [Request(f"{q.id}/{i}", q, asked, i) for q in tiny.questions[:12] for i in range(samples)]
 
 
@@ -53,7 +53,7 @@ def test_order_batch_size_and_an_interruption_change_no_text(loaded, tiny) -> No
 
 def test_a_batch_holds_prompts_that_end_at_about_the_same_time(engine, tiny) -> None:
     asked = [
-        Request(f"{form}/{each.id}", each.question, prompts.form(form, "compact"))
+        Request(f"{form}/{each.id}", each.question, prompts.form(form, prompts.COMPACT))
         for each in requests(tiny) for form in ("no_reasoning", "reasoning")
     ]  # fmt: skip
     plan = local.LocalEngine(engine.model, engine.encoder, 7, TransformersEngine(batch=4)).plan(asked, Sampling())
@@ -84,9 +84,9 @@ def test_what_cannot_be_asked_is_refused_row_by_row(engine, tiny, tmp_path) -> N
     long = replace(tiny.questions[0], id="long", question="fever " * 3000, image="")
     Image.new("RGB", (1200, 2)).save(tmp_path / "strip.png")
     encoder = Encoder(engine.encoder.processor, tmp_path)
+    fine = replace(tiny.questions[0], id="fine", image="")
     narrow = replace(tiny.questions[0], id="narrow", image="strip.png")
-    asked = [Request(each.id, each, prompts.form("reasoning", "compact")) for each in (long, narrow)]
-    asked.append(Request("fine", replace(tiny.questions[0], image="", id="fine"), prompts.form("reasoning", "compact")))
+    asked = [Request(each.id, each, prompts.form("reasoning", prompts.COMPACT)) for each in (long, narrow, fine)]
     found = {each.id: each for each in local.LocalEngine(engine.model, encoder, 7).generate(asked, Sampling())}
     assert "tokens" in found["long"].problem and "2,048" in found["long"].problem and found["long"].text == ""
     assert "strip.png" in found["narrow"].problem and "aspect ratio" in found["narrow"].problem

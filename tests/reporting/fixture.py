@@ -171,7 +171,7 @@ def _filtered(root: Path, params: Params, draw: random.Random) -> None:
             kind = ("multiple_choice", "yes_no", "open_ended")[index % 3]
             rows.append(
                 Difficulty(
-                    f"train-{index}", specialty, TOPICS[specialty][0], kind, 8, 8, right, reason == "kept", reason
+                    f"train-{index}", specialty, TOPICS[specialty][0], kind, 8, 8, 8, right, reason == "kept", reason
                 )
             )
         files.write(root / f"data/filtered/{modality}.parquet", rows, Difficulty)

@@ -15,18 +15,18 @@ def test_pretraining_mixes_worked_thoughts_with_jumps_by_form_and_a_teacher_only
     questions = corpus[0]["pretrain"] * 20
     names = {form.instruction: name for name, form in prompts.COMPACT.items()}
     made = collections.defaultdict(list)
-    for example in embedded.examples(questions, "compact", 7):
+    for example in embedded.examples(questions, prompts.COMPACT, 7):
         made[names[example.form.instruction]].append(jumps(example))
         assert example.target.endswith(f"<answer>{example.question.answer}</answer>")
     assert set(made) == set(prompts.COMPACT)
     for name, found in made.items():
         expected = 1 - embedded.WORKED.get(name, 1.0)
         assert abs(sum(found) / len(found) - expected) < 0.1, name
-    assert not any(jumps(example) for example in embedded.examples(questions, "compact", 7, worked=True))
+    assert not any(jumps(example) for example in embedded.examples(questions, prompts.COMPACT, 7, worked=True))
 
 
 def test_a_jump_keeps_the_conclusion(corpus) -> None:
-    for example in embedded.examples(corpus[0]["pretrain"], "compact", 7):
+    for example in embedded.examples(corpus[0]["pretrain"], prompts.COMPACT, 7):
         if jumps(example):
             said = example.target.removeprefix("<think>").partition("</think>")[0]
             assert example.question.explanation.endswith(said) and len(said) < len(example.question.explanation)

@@ -20,7 +20,7 @@ def loaded(tiny):
 
 
 def examples(tiny, count: int = 16) -> list[sft.Example]:
-    form = prompts.form("reasoning", "compact")
+    form = prompts.form("reasoning", prompts.COMPACT)
     return [sft.Example(q, form, prompts.target(q.explanation, q.answer, form)) for q in tiny.questions[:count]]
 
 
@@ -64,7 +64,14 @@ def test_grpo_mixes_text_and_pictures_and_deals_prompts(tiny, guided: bool) -> N
     functions, _ = rewards.build(settings.rewards, limit=8)
     seen: list[dict] = []
     told = grpo.train(
-        model, encoder, tiny.questions[:9], functions, settings, "compact", 7, lambda _, figures: seen.append(figures)
+        model,
+        encoder,
+        tiny.questions[:9],
+        functions,
+        settings,
+        prompts.COMPACT,
+        7,
+        lambda _, figures: seen.append(figures),
     )
     assert len(seen) == 2 and all(math.isfinite(step["loss"]) for step in seen)
     assert {"reward", "kl", "entropy", "completion_length", "rewards/format"} <= set(seen[0])
@@ -75,9 +82,9 @@ def test_grpo_mixes_text_and_pictures_and_deals_prompts(tiny, guided: bool) -> N
 
 
 def test_a_group_is_dealt_to_every_guideline_alike() -> None:
-    rollouts = grpo.Rollouts.of(item(advantages=Gba(type="gba"), group=8), "compact")
+    rollouts = grpo.Rollouts.of(item(advantages=Gba(type="gba"), group=8), prompts.COMPACT)
     assert [rollouts.form(5, i, 8) for i in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
-    dealt = grpo.Rollouts.of(item(prompts=("explanation", "short_form", "open_ended")), "compact")
+    dealt = grpo.Rollouts.of(item(prompts=("explanation", "short_form", "open_ended")), prompts.COMPACT)
     assert [{dealt.form(row, i, 8) for i in range(8)} for row in range(4)] == [{0}, {1}, {2}, {0}]
 
 
@@ -88,4 +95,4 @@ def test_a_target_that_matches_nothing_and_an_empty_set_are_refused(tiny) -> Non
     with pytest.raises(UserError, match="no example"):
         sft.train(model, encoder, [], sft.Schedule(1, 1, 1e-3, 0.0), 7, lambda *_: None)
     with pytest.raises(UserError, match="keeps no question"):
-        grpo.train(model, encoder, [], [], item(), "compact", 7, lambda *_: None)
+        grpo.train(model, encoder, [], [], item(), prompts.COMPACT, 7, lambda *_: None)

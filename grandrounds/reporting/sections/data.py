@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from grandrounds.params import EmbeddedModel, HubModel
+from grandrounds.params import EmbeddedModel, GeminiEngine, HubModel, OpenAIEngine, Reference
 from grandrounds.records import KINDS, MODALITIES, SPECIALTIES, SPLITS
 from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, Text, missing
 from grandrounds.reporting.collect import Run
@@ -73,6 +73,7 @@ def difficulty(run: Run) -> Section:
     if not filters:
         return Section("difficulty", "Difficulty", [missing("Pass counts of the filter stage")])
     keep, n = run.params.filter.keep, run.params.filter.n
+    stopped = sum(int(number(metrics.get("censored")) or 0) for metrics in filters.values())
     drawings, table = [], []
     for name, metrics in filters.items():
         histogram = [int(value) for value in metrics.get("histogram") or [] if number(value) is not None]
@@ -87,15 +88,26 @@ def difficulty(run: Run) -> Section:
                 drawings,
                 f"Questions with {keep.min} to {keep.max} right answers of {n} are kept (shaded): below, "
                 "reinforcement learning finds nothing to reward; above, nothing to improve. n counts questions of "
-                "the train split.",
+                "the train split"
+                + (f"; {count(stopped)} that were left early are not among them." if stopped else "."),
                 Table("Questions by right answers", ["modality", *map(str, range(n + 1))], table),
             )
         )
     blocks.append(_bands(filters))
+    if stopped:
+        blocks.append(Text(_saved(filters, stopped), tone="note"))
     lost = [name for name in run.params.filter.items if name not in filters]
     blocks += [missing(f"The filter of {words(name)} questions") for name in lost]
     kinds = _by_kind(run)
     return Section("difficulty", "Difficulty", [*blocks, *([kinds] if kinds else [])])
+
+
+def _saved(filters: Mapping[str, Mapping[str, Any]], stopped: int) -> str:
+    shares = ", ".join(f"{words(name)} {percent(metrics.get('saved'))} %" for name, metrics in filters.items())
+    return (
+        f"{count(stopped)} questions were left as soon as the rest of their samples could not change the decision "
+        f"(samples saved: {shares}). Their counts are censored: they are in the table, and in no histogram."
+    )
 
 
 def _bands(filters: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -139,11 +151,26 @@ def _by_kind(run: Run) -> Table | None:
             if of:
                 hard, easy = sum(r.reason == "too_hard" for r in of), sum(r.reason == "too_easy" for r in of)
                 kept = sum(r.kept for r in of)
-                right = sum(r.correct for r in of) / max(1, sum(r.n for r in of))
+                right = sum(r.correct for r in of) / max(1, sum(r.drawn for r in of))
                 cells = [f"{words(modality)}: {words(kind)}", *map(count, (len(of), hard, kept, easy))]
                 rows.append(Row([*cells, percent(kept / len(of)), percent(right)]))
     columns = ["questions", "total", "too hard", "kept", "too easy", "kept, %", "samples right, %"]
     return Table("The same by kind of question", columns, rows, caption="n counts questions.") if rows else None
+
+
+CHOSEN = {
+    "first": "first right sample", "shortest": "shortest right sample", "longest": "longest right sample",
+    "facts": "right sample with most key facts",
+}  # fmt: skip
+
+
+def _teacher(run: Run) -> str:
+    engine, model = run.params.distill.teacher, run.params.base.model
+    if isinstance(engine, OpenAIEngine | GeminiEngine):
+        return engine.model
+    if isinstance(engine, Reference):
+        return "the data's own explanations"
+    return model.teacher.repository if isinstance(model, HubModel) else "models/teacher"
 
 
 def distillation(run: Run) -> Section:
@@ -152,23 +179,23 @@ def distillation(run: Run) -> Section:
     if number(metrics.get("questions")) is None:
         return Section("distillation", title, [missing("The teacher's traces")])
     questions, accepted = number(metrics["questions"]), number(metrics.get("accepted"))
-    rows = [Row(["accepted: first right sample", count(accepted), _share(accepted, questions)], "best")]
+    rows = [
+        Row([f"accepted: {CHOSEN[run.params.distill.choose]}", count(accepted), _share(accepted, questions)], "best")
+    ]
     rejected = metrics.get("rejected") or {}
     for reason in sorted(rejected, key=lambda name: (-(number(rejected[name]) or 0), name)):
         rows.append(
             Row([f"rejected: {words(reason)}", count(rejected[reason]), _share(number(rejected[reason]), questions)])
         )
-    teacher = (
-        run.params.base.model.teacher.repository if isinstance(run.params.base.model, HubModel) else "models/teacher"
-    )
+    teacher = _teacher(run)
     blocks: list[Block] = [
         Table(
             "What became of the questions put to the teacher",
             ["outcome", "questions", "%"],
             rows,
             caption=f"n counts the {count(questions)} questions of distill.questions = "
-            f"{run.params.distill.questions}; each is sampled {run.params.distill.n} times by {teacher}, and the "
-            "first right sample becomes the trace.",
+            f"{run.params.distill.questions}; each is sampled {run.params.distill.n} times by {teacher}, and one "
+            "right sample that passes the gates becomes the trace.",
         ),
         Text(
             f"Of all samples {percent(metrics.get('teacher_accuracy'))} % are right; an accepted trace has "
