@@ -29,7 +29,7 @@ def reduced(params: dict) -> dict:
     }
     params["filter"] |= {"n": 2, "keep": {"min": 0, "max": 1}}
     params["filter"]["sampling"]["max_new_tokens"] = 16
-    params["distill"] |= {"teacher": "reference"}
+    params["distill"] |= {"teacher": {"type": "reference"}}
     params["adapt"]["training"] |= {"steps": 3, "batch": 8}
     for item in params["grpo"]["items"].values():
         item |= {"steps": 2, "group": 4, "questions_per_step": 2, "max_new_tokens": 12}
