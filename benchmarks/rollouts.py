@@ -51,8 +51,8 @@ def main() -> None:
                 done = prompts * SAMPLES
                 figures[f"ratio_{name}_{kind}"] = round(theirs / ours, 2)
                 print(
-                    f"{name:>5} {kind:>5}  {prompts} prompts of {length} tokens, {SAMPLES} samples of {TOKENS} each: ours "
-                    f" {done / ours:.1f} samples/s, generate {done / theirs:.1f}: {theirs / ours:.2f} times",
+                    f"{name:>5} {kind:>5}  {prompts} prompts of {length} tokens, {SAMPLES} samples of {TOKENS}: ours "
+                    f"{done / ours:.1f} samples/s, generate {done / theirs:.1f}: {theirs / ours:.2f} times",
                     flush=True,
                 )
     print(json.dumps(figures))

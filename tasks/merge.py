@@ -12,7 +12,7 @@ is the yardstick for every other pair of the conflict report.
 
 from statistics import fmean
 
-from grandrounds import files
+from grandrounds import files, runtime
 from grandrounds.domain.conflicts import compare_all
 from grandrounds.domain.merging import merge
 from grandrounds.lora import load_update, save_update
@@ -38,7 +38,8 @@ def main(item: str, params: Params) -> None:
             twin = (beside.of, beside.name, other)
 
         conflicts = compare_all(updates, twin)
-        merged = merge(updates, settings.weights, settings.method, settings.rank)
+        with runtime.one_thread():
+            merged = merge(updates, settings.weights, settings.method, settings.rank)
 
         save_update(model, merged.update)
         files.write(report, conflicts, Conflict)

@@ -65,3 +65,19 @@ def test_importing_the_stage_module_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_decomposition_is_the_same_for_any_number_of_threads() -> None:
+    import torch
+
+    matrix = torch.randn(256, 256, generator=torch.Generator().manual_seed(7))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with runtime.one_thread():
+                found.append(torch.linalg.svd(matrix)[0])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
