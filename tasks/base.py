@@ -14,7 +14,7 @@ from pathlib import Path
 from grandrounds import files, runtime
 from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
-from grandrounds.params import EmbeddedModel, HubModel, HubRevision, LocalModel, Params
+from grandrounds.params import EmbeddedModel, EmbeddedSource, HubModel, HubRevision, LocalModel, Params
 from grandrounds.records import HEARSAY, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import StageRun, stage_run, task_main
@@ -41,7 +41,8 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     known = files.read("data/curated/pretrain.parquet", Question)
     train = files.read("data/curated/train.parquet", Question)
     wording = params.prompts.wording
-    made = embedded.processor(spec, embedded.corpus(known, wording), params.curate.source.image_size)
+    source = params.curate.embedded or EmbeddedSource()
+    made = embedded.processor(spec, embedded.corpus(known, wording), source.image_size)
     model = embedded.prepare(embedded.model(spec, made, params.seed))
     encoder = Encoder(made)
     metrics: dict = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(made.tokenizer)}

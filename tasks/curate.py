@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from grandrounds import files
 from grandrounds.domain.leakage import shared
 from grandrounds.errors import UserError
-from grandrounds.params import Params
+from grandrounds.params import EmbeddedSource, Params
 from grandrounds.records import SPLITS, Question
 from grandrounds.sources import embedded
 from grandrounds.tracking.stage import stage_run, task_main
@@ -22,7 +22,7 @@ IMAGES, AUDIT = "data/curated/images", "data/curated/audit.json"
 def main(item: str | None, params: Params) -> None:
     outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, AUDIT]
     with stage_run("curate", item, params, inputs=[], outputs=outputs) as run:
-        splits, images = embedded.build(params.curate.source, params.seed)
+        splits, images = embedded.build(params.curate.embedded or EmbeddedSource(), params.seed)
         read = sum(map(len, splits.values()))
         splits, dropped = unique(splits)
         leaks = shared(splits)

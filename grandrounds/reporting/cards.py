@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from grandrounds.errors import UserError, unknown
-from grandrounds.params import EmbeddedModel, EmbeddedSource, HubModel, Params
+from grandrounds.params import EmbeddedModel, HubModel, Params
 from grandrounds.reporting import markdown
 from grandrounds.reporting.blocks import Row, Table
 from grandrounds.reporting.collect import Run, collect
@@ -61,7 +61,7 @@ def _front(run: Run, arm: str) -> dict[str, Any]:
     for split in run.splits:
         accuracy = number(run.scores(arm, split).get("accuracy"))
         if accuracy is not None:
-            source = run.params.curate.source.type
+            source = ", ".join(run.params.curate.sources)
             results.append(
                 {
                     "task": {"type": "visual-question-answering"},
@@ -186,7 +186,7 @@ def _limits(run: Run) -> str:
     ]
     if isinstance(run.params.base.model, EmbeddedModel):
         limits.append("A tiny model trained in minutes: it knows the rules of its corpus and nothing else of medicine.")
-    if isinstance(run.params.curate.source, EmbeddedSource):
+    if run.params.curate.embedded:
         limits.append(
             "Images are slices of one template brain, so nothing is known of other people, scanners or diseases."
         )
@@ -204,7 +204,7 @@ def _licence(params: Params) -> str:
         told.append("The weights were trained from nothing by that code, and are under the same licence.")
     else:
         told.append("The weights derive from a local model and stand under its licence.")
-    if isinstance(params.curate.source, EmbeddedSource):
+    if params.curate.embedded:
         told.append(
             "The images are cut from the MNI152 template (copyright Louis Collins, McConnell Brain Imaging Centre, "
             "Montreal Neurological Institute, McGill University), whose notice allows use, copying and distribution "
