@@ -75,36 +75,41 @@ def choose(options: Sequence[str], label: Any, answer: Any) -> str:
     folded = [_fold(option) for option in options]
     if "" in folded or len(set(folded)) < len(folded):
         raise Refused("an option is empty, or two are the same")
-    by_label = _place(options, label, "label") if _given(label) else None
-    by_answer = _named(options, folded, answer) if _given(answer) else None
-    if by_label is None and by_answer is None:
+    places = [_place(options, label, "label")] if _given(label) else list(range(len(options)))
+    meant = _meant(options, folded, answer) if _given(answer) else set(places)
+    if not _given(label) and not _given(answer):
         raise Refused("the answer is empty", "answer")
-    if by_label is not None and by_answer is not None and by_label != by_answer:
-        raise Refused(f"the letter says {LETTERS[by_label]}, the answer's text is {LETTERS[by_answer]}", "answer")
-    place = by_label if by_label is not None else by_answer
-    assert place is not None
-    return LETTERS[place]
+    both = [place for place in places if place in meant]
+    if not both:
+        of_text = " or ".join(LETTERS[place] for place in sorted(meant))
+        raise Refused(f"the letter says {LETTERS[places[0]]}, the answer's text is {of_text}", "answer")
+    if len(both) > 1:  # blood groups A, B, AB, 0
+        raise Refused(f"'{answer}' is an option's text and another's letter; use a `label` column", "answer")
+    return LETTERS[both[0]]
 
 
-def _named(options: Sequence[str], folded: list[str], answer: Any) -> int:
-    """The option that an answer names: by its text, with or without a letter before it, or by the letter alone."""
+def _meant(options: Sequence[str], folded: list[str], answer: Any) -> set[int]:
+    """The options that an answer can mean: by its text, with or without a letter before it, or by the letter alone."""
     text = str(answer)
     lettered = _LETTERED.match(text)
-    by_letter = _place(options, answer, "answer") if isinstance(answer, int) or _ALONE.match(text) else None
-    for form in (text, lettered[2] if lettered else text):
-        if _fold(form) in folded:
-            if by_letter not in (None, folded.index(_fold(form))):  # blood groups A, B, AB, 0
-                raise Refused(f"'{text}' is an option's text and another's letter; use a `label` column", "answer")
-            return folded.index(_fold(form))
-    if by_letter is not None:
-        return by_letter
-    raise Refused(f"the answer '{text[:60]}' is none of the options", "answer")
+    forms = {_fold(text), _fold(lettered[2]) if lettered else _fold(text)}
+    meant = {place for place, option in enumerate(folded) if option in forms}
+    letter = isinstance(answer, int) or _ALONE.match(text)
+    if letter and not (meant and _number(text) >= len(options)):
+        meant.add(_place(options, answer, "answer"))
+    if not meant:
+        raise Refused(f"the answer '{text[:60]}' is none of the options", "answer")
+    return meant
+
+
+def _number(given: Any) -> int:
+    """A letter, or a number counted from 0, as a number; -1 for anything else."""
+    alone = _ALONE.match(str(given))
+    return LETTERS.index(alone[1].upper()) if alone else int(given) if re.fullmatch(r"\d{1,2}", str(given)) else -1
 
 
 def _place(options: Sequence[str], given: Any, column: str) -> int:
-    """A letter, or a number counted from 0, as a number."""
-    alone = _ALONE.match(str(given))
-    place = LETTERS.index(alone[1].upper()) if alone else int(given) if re.fullmatch(r"\d{1,2}", str(given)) else -1
+    place = _number(given)
     if not 0 <= place < len(options):
         raise Refused(f"'{str(given)[:60]}' is no option; there are {len(options)}", column)
     return place

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from grandrounds.params import Columns
 from grandrounds.sources import options
-from grandrounds.sources.layout import Draft, Layout, Licence, choice, plain
+from grandrounds.sources.layout import Draft, Layout, Licence, plain, text
 from grandrounds.sources.rows import Row
 from grandrounds.sources.store import Refused, Store
 
@@ -19,15 +19,12 @@ INSTRUCTION = re.compile(r"^\s*Return your final response within \\boxed\{\}\.\s
 
 
 def read(row: Row, layout: Layout, store: Store) -> Draft:
-    columns = layout.columns
-    draft = plain(row, replace(layout, columns=columns.model_copy(update={"label": (), "options": ()})), store)
-    prompt = INSTRUCTION.sub("", draft.question)
-    if row.values.get("options"):
-        return replace(plain(row, layout, store), question=prompt)
-    question, choices = options.split(prompt)
-    if not choices:
+    question, given = INSTRUCTION.sub("", text(row, layout.columns.question, required=True)), row.values.get("options")
+    if not given:
+        question, given = options.split(question)
+    if not given:
         raise Refused("no options: neither a column of them, nor lettered lines at the prompt's end", "prompt")
-    return choice(replace(draft, question=question), row, columns, choices)
+    return plain(replace(row, values={**row.values, "question": question, "options": given}), layout, store)
 
 
 LAYOUT = Layout(
