@@ -10,6 +10,7 @@ from grandrounds.sources import options
 from grandrounds.sources.store import Refused
 
 THREE = ["the heart", "the liver", "A. fever"]
+CODE = "__import__('os').system('true')"
 TEXTS = st.lists(st.text("abc deé", min_size=1).map(str.strip).filter(bool), min_size=2, max_size=9)
 
 
