@@ -122,7 +122,7 @@ AnySource = Annotated[
 
 
 class Duplicates(Section):
-    """When two questions, or two pictures, count as one (`domain/duplicates.py`)."""
+    """When two questions, or two pictures, count as one (`domain/duplicates.py`, `domain/pictures.py`)."""
 
-    text: Annotated[float, Field(gt=0, le=1)] = 0.8  # Jaccard similarity of word shingles, at least
-    image: Annotated[int, Field(ge=0, le=32)] = 4  # bits of a 64-bit perceptual hash that differ, at most
+    text: Annotated[float, Field(gt=0, le=1)] = 0.85  # Jaccard similarity of shingles, at least
+    image: Annotated[float, Field(gt=0, le=1)] = 0.99  # correlation of small copies, at least
