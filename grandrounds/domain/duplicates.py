@@ -1,9 +1,9 @@
 """Near-duplicates among texts, and which rows to drop for them.
 
 Texts are duplicates when their facts are equal (:mod:`grandrounds.domain.wording`) and their wording nearly so: a
-Jaccard similarity of shingles of at least a threshold. Candidates come from MinHash bands (Broder 1997), whose key holds
-the facts too: thousands of vignettes of one template that differ in a number never meet. Each candidate is then checked
-exactly. Time and memory grow with the number of texts, not of pairs (docs/data-leakage.md has the figures).
+Jaccard similarity of shingles of at least a threshold. Candidates come from MinHash bands (Broder 1997), whose key
+holds the facts too: thousands of vignettes of one template that differ in a number never meet. Each candidate is then
+checked exactly. Time and memory grow with the number of texts, not of pairs (docs/data-leakage.md has the figures).
 
 Pictures are in :mod:`grandrounds.domain.pictures`.
 """
@@ -48,8 +48,8 @@ def text_pairs(rows: Iterable[tuple[str, str]], threshold: float = THRESHOLD) ->
     the order of options are free. A pair right at the threshold is found with probability 0.999, a nearer one surely.
 
     Of many copies of a text every one is paired with the first, and so is every copy of a near text: the list grows
-    with the copies, not with their square. Hence an earlier row is never missed as the partner of a later one. Only in a
-    crowd, over CROWD different texts that share a band, are texts compared with those that share the next band too.
+    with the copies, not with their square, and every row that has a duplicate before it is the second of a pair. In a
+    crowd, over CROWD different texts that share a band, each is compared with those that share the next band too.
     """
     texts = _read(rows)
     found: dict[tuple[int, int], tuple[float, bool]] = {}
@@ -129,7 +129,7 @@ def _near(texts: _Texts, threshold: float) -> Iterator[tuple[int, int, float]]:
 
 
 def _meeting(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """one * count + other, one < other, for texts with equal keys [count]; in a crowd, those near by their other keys."""
+    """one * count + other, one < other, of texts with equal keys [count]; in a crowd, of those near by their others."""
     order = np.argsort(keys, kind="stable")
     alone = np.ones(len(keys), bool)
     same = keys[order[1:]] == keys[order[:-1]]

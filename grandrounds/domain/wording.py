@@ -12,198 +12,16 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from grandrounds.domain.vocabulary import (
+    AGES, COUNTS, NEGATIONS, NUMBERED, OPPOSITES, PREFIXES, ROMAN, SEXES, SIDES, SITES, UNITS,
+)  # fmt: skip
+
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|%|[<>]=?")
 _OPTION_LETTER = re.compile(r"\s*[(\[]?[A-Ja-j][.):\]]\s+")  # "A. ", "(b) " before an option
 _CONTRACTED_NOT = re.compile(r"n['’]t\b")
 _POSSESSIVE = re.compile(r"['’]s\b")
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
 _SPELLED = str.maketrans({"α": "alpha ", "β": "beta ", "γ": "gamma ", "μ": "u", "≤": "<=", "≥": ">=", "⁄": "/"})
-
-
-def _words(table: str) -> dict[str, str]:
-    """{"neonate": "newborn", ...} of lines "newborn: neonate neonatal"; a meaning stands for itself too."""
-    lines = [line.partition(":") for line in table.strip().splitlines()]
-    return {word: name.strip() for name, _, words in lines for word in [name.strip(), *words.split()]}
-
-
-_COUNTS = {word: str(value) for value, word in enumerate(
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty".split(), 2)}  # fmt: skip  # "one" is seldom a number: "which one of these"
-_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9",
-          "x": "10", "xi": "11", "xii": "12"}  # fmt: skip
-_NUMBERED = frozenset("stage grade type class factor nerve phase group degree category level".split())  # "stage IV"
-
-UNITS = _words("""
-%: percent pct
-g: gram grams gm
-kg: kilogram kilograms kilo
-mg: milligram milligrams
-ug: mcg microgram micrograms
-ng: nanogram nanograms
-l: liter liters litre litres
-dl: deciliter deciliters decilitre decilitres
-ml: milliliter milliliters millilitre millilitres cc
-mol: mole moles
-mmol: millimole millimoles
-umol: micromole micromoles
-meq: milliequivalent milliequivalents
-u: unit units iu
-m: meter meters metre metres
-cm: centimeter centimeters centimetre centimetres
-mm: millimeter millimeters millimetre millimetres
-um: micrometer micrometers micron microns
-mmhg:
-kpa:
-bpm: beats
-c: celsius centigrade
-f: fahrenheit
-gy: gray grays
-second: seconds sec secs s
-minute: minutes min mins
-hour: hours hr hrs h
-day: days
-week: weeks wk wks
-month: months mo mos
-year: years yr yrs y yo
-""")
-SIDES = _words("""
-left: leftsided lt sinistra
-right: rightsided rt dextra
-bilateral: both bilaterally
-unilateral: unilaterally
-""")
-AGES = _words("""
-fetus: fetal foetus foetal
-preterm: premature
-newborn: newborns neonate neonates neonatal
-infant: infants infantile baby babies
-toddler: toddlers
-preschooler: preschoolers
-child: children childhood schoolchild pediatric paediatric boy boys girl girls
-adolescent: adolescents adolescence teenager teenagers teen teens
-adult: adults man men woman women
-elderly: geriatric senior seniors
-""")
-SEXES = _words("""
-male: males man men boy boys
-female: females woman women girl girls
-""")
-NEGATIONS = frozenset(
-    "no not without except never neither nor none non cannot false incorrect untrue wrong least unlikely absent absence "
-    "denies denied deny lacks lacking contraindicated".split()
-)
-# Words of which another would turn the question round; on the left what their forms come to.
-OPPOSITES = _words("""
-upper: uppermost
-lower:
-anterior: anteriorly ventral
-posterior: posteriorly dorsal
-medial: medially
-lateral: laterally
-proximal: proximally
-distal: distally
-superior:
-inferior:
-ascending:
-descending:
-internal:
-external:
-increase: increases increased increasing elevated elevation raised
-decrease: decreases decreased decreasing reduced reduction
-high: higher highest
-low: lowest
-before: preceding
-after:
-early: earlier earliest
-late: later latest
-acute: acutely
-chronic: chronically
-benign:
-malignant:
-primary:
-secondary:
-systolic:
-diastolic:
-arterial:
-venous:
-sensitivity:
-specificity:
-positive:
-negative:
-agonist: agonists
-antagonist: antagonists
-motor:
-sensory:
-flexion:
-extension:
-abduction:
-adduction:
-mild:
-moderate:
-severe:
-""")
-SITES = _words("""
-brain: cerebral cerebrum intracranial
-skull: cranial
-eye: eyes ocular
-ear: ears otic
-nose: nasal
-tongue: lingual
-throat: pharynx pharyngeal
-larynx: laryngeal
-trachea: tracheal
-lung: lungs pulmonary
-heart: cardiac
-aorta: aortic
-esophagus: esophageal oesophagus oesophageal
-stomach: gastric
-duodenum: duodenal
-jejunum: jejunal
-ileum: ileal
-appendix: appendiceal
-colon: colonic
-rectum: rectal
-liver: hepatic
-gallbladder:
-pancreas: pancreatic
-spleen: splenic
-kidney: kidneys renal
-bladder: vesical
-prostate: prostatic
-testis: testes testicle testicles testicular
-ovary: ovaries ovarian
-uterus: uterine
-cervix:
-breast: breasts mammary
-thyroid:
-parathyroid:
-adrenal: adrenals
-pituitary:
-skin: cutaneous dermal
-bone: bones osseous
-spine: spinal
-neck:
-chest: thorax thoracic
-abdomen: abdominal
-pelvis: pelvic
-shoulder: shoulders
-arm: arms
-elbow: elbows
-wrist: wrists
-hand: hands
-hip: hips
-leg: legs
-knee: knees
-ankle: ankles
-foot: feet
-humerus:
-radius:
-ulna:
-femur: femoral
-tibia: tibial
-fibula: fibular
-""")
-_PREFIXES = ("hyper", "hypo", "brady", "tachy")  # of which one letter or two turn a finding into its opposite
 
 
 class Facts(NamedTuple):
@@ -231,8 +49,7 @@ def normalise(text: str) -> str:
     and "5 year old", "five years" and "5 years", "1,000" and "1000", "0.50" and "0.5" come to the same. So do lines in
     another order, which is what an order of options is.
     """
-    question, options = _lines(text)
-    return " ".join([*question, *(token for option in options for token in option)])
+    return read(text)[0]
 
 
 def facts(text: str) -> Facts:
@@ -255,11 +72,9 @@ def read(text: str) -> tuple[str, Facts]:
 
 
 def differs(first: str, second: str) -> str:
-    """The first of number, unit, side, age, negation, sex, opposite, letter, site in which two texts differ; "" for none."""
-    return next(
-        (what for what, a, b in zip(Facts._fields, facts(first), facts(second), strict=True) if a != b),
-        "",
-    )
+    """The first of the :class:`Facts` in which two texts differ: "number", "side", ...; "" when they differ in none."""
+    both = zip(Facts._fields, facts(first), facts(second), strict=True)
+    return next((what for what, ours, theirs in both if ours != theirs), "")
 
 
 def _lines(text: str) -> tuple[list[str], list[list[str]]]:
@@ -277,15 +92,14 @@ def _tokens(text: str) -> list[str]:
     text = text.casefold()
     if "'" in text or "’" in text:
         text = _POSSESSIVE.sub("", _CONTRACTED_NOT.sub(" not", text))
-    found = _TOKEN.findall(text)
     out: list[str] = []
-    for token in found:
+    for token in _TOKEN.findall(text):
         if token[0].isdigit():
             token = _number(token)
-        elif token in _COUNTS:
-            token = _COUNTS[token]
-        elif token in _ROMAN and out and out[-1] in _NUMBERED:
-            token = _ROMAN[token]
+        elif token in COUNTS:
+            token = COUNTS[token]
+        elif token in ROMAN and out and out[-1] in NUMBERED:
+            token = ROMAN[token]
         elif token == "hg" and out and out[-1] == "mm":
             out[-1] = "mmhg"
             continue
@@ -319,15 +133,15 @@ def _stated(tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
         if len(token) == 1 and (token not in "aio" or behind_number):
             yield "letter", token
         elif token in NEGATIONS:
-            yield "negation", "not"
+            yield "negation", NEGATIONS[token]
         elif token in SIDES:
             yield "side", SIDES[token]
         elif token in OPPOSITES:
             yield "opposite", OPPOSITES[token]
         elif token in SITES:
             yield "site", SITES[token]
-        elif token.startswith(_PREFIXES):
-            yield "opposite", next(prefix for prefix in _PREFIXES if token.startswith(prefix))
+        elif token.startswith(PREFIXES):
+            yield "opposite", next(prefix for prefix in PREFIXES if token.startswith(prefix))
         else:
             if token in AGES:
                 yield "age", AGES[token]
