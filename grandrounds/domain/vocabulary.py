@@ -1,4 +1,4 @@
-"""Words that state a fact in a medical text, by what they come to; the data behind :mod:`grandrounds.domain.wording`."""
+"""Words that state a fact in a medical text, by what they come to: the tables of :mod:`grandrounds.domain.wording`."""
 
 
 def _words(table: str) -> dict[str, str]:

@@ -13,7 +13,17 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from grandrounds.domain.vocabulary import (
-    AGES, COUNTS, NEGATIONS, NUMBERED, OPPOSITES, PREFIXES, ROMAN, SEXES, SIDES, SITES, UNITS,
+    AGES,
+    COUNTS,
+    NEGATIONS,
+    NUMBERED,
+    OPPOSITES,
+    PREFIXES,
+    ROMAN,
+    SEXES,
+    SIDES,
+    SITES,
+    UNITS,
 )  # fmt: skip
 
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|%|[<>]=?")
