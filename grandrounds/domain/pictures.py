@@ -7,8 +7,8 @@ image and for each of WINDOWS, so that a crop meets the window it was cut from.
 Not a 64-bit perceptual hash, whose bits are signs of frequencies: symmetric medical slices have frequencies near zero,
 and JPEG at quality 90 turns 17 of the 64 bits of some MNI152 slices over while their correlation stays above 0.9999,
 and slices 5 mm apart may differ in none (docs/data-leakage.md). The lowest frequencies serve here too, but as numbers:
-their distance is never more than that of the pictures (Agrawal, Faloutsos, Swami 1993), so a k-d tree over them misses
-nothing.
+their distance is never more than that of the pictures (Agrawal, Faloutsos, Swami 1993), so the search of a k-d tree
+over them misses nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 THRESHOLD = 0.99  # between slices 5 mm apart in one brain (up to 0.989) and crops of up to 4 % a side (from 0.992)
-STORED, COMPARED = 48, 24  # cells a side of the copy that is kept, and of those that are compared
+STORED, COMPARED = 48, 32  # cells a side of the copy that is kept, and of those that are compared
 FREQUENCIES = 4  # a side, the lowest of the cosine transform, searched in the tree
 TRIM = 0.015  # of the side: the step of the windows
 SPANS = [(near * TRIM, 1 - far * TRIM) for near, far in ((0, 0), (1, 1), (2, 2), (2, 0), (0, 2), (1, 0), (0, 1))]
 WINDOWS = [*product(SPANS, SPANS)]  # [down, across], the whole picture first
+CROWD = 64  # neighbours in the tree with which a window is compared
+BLOCK = 1 << 14  # pairs compared at once
 SPREAD = 40  # cells of COMPARED ** 2 that at least must carry the picture's variance, in effect
 CONTRAST = 2.0  # grey levels of 256: the least standard deviation of a picture that can be compared
 
@@ -67,7 +69,8 @@ def image_pairs(rows: Iterable[tuple[str, ImageHash]], threshold: float = THRESH
     """The near-duplicates among (id, hash), in order of the rows. Similarity is a correlation in [threshold, 1].
 
     Plain pictures, nearly black ones among them, have no shape to be told apart by: they are duplicates only when their
-    pixels are equal. So are those with little but a caption in a corner (SPREAD).
+    pixels are equal. So are those with little but a caption in a corner (SPREAD). In a crowd, over CROWD pictures near
+    to one in their lowest frequencies, the nearest are compared.
     """
     ids, hashes = [], []
     for row, each in rows:
@@ -93,17 +96,18 @@ def _near(thumbnails: NDArray[np.uint8], threshold: float) -> Iterator[tuple[int
     best: dict[tuple[int, int], float] = {}
     for window in WINDOWS:
         seen = _compared(thumbnails, window)
-        met = cKDTree(seen @ _cosines()).sparse_distance_matrix(tree, radius, output_type="ndarray")
-        one, side = met["i"], met["j"]
-        other = side % len(whole)
-        one, side, other = (each[one != other] for each in (one, side, other))
-        for start in range(0, len(one), 1 << 16):
-            part = slice(start, start + (1 << 16))
-            similar = np.einsum("pc,pc->p", seen[one[part]], sides[side[part]])
-            for place in np.flatnonzero(similar >= threshold).tolist():
-                pair = int(one[part][place]), int(other[part][place])
-                pair = min(pair), max(pair)
-                best[pair] = max(best.get(pair, 0.0), min(float(similar[place]), 1.0))
+        _, met = tree.query(seen @ _cosines(), k=CROWD, distance_upper_bound=radius)
+        one, place = np.nonzero(met < len(sides))
+        side = met[one, place]
+        for start in range(0, len(one), BLOCK):
+            ours, theirs = one[start : start + BLOCK], side[start : start + BLOCK]
+            similar = np.einsum("pc,pc->p", seen[ours], sides[theirs])
+            theirs = theirs % len(whole)
+            close = (similar >= threshold) & (ours != theirs)
+            found = zip(ours[close].tolist(), theirs[close].tolist(), similar[close].tolist(), strict=True)
+            for a, b, value in found:
+                pair = min(a, b), max(a, b)
+                best[pair] = max(best.get(pair, 0.0), min(value, 1.0))
     yield from ((int(shaped[one]), int(shaped[other]), similarity) for (one, other), similarity in best.items())
 
 
