@@ -10,10 +10,12 @@ from grandrounds.params.sources import (
     DicomSource,
     Duplicates,
     EmbeddedSource,
+    FilesOnly,
     FileSource,
     NiftiSource,
     OwnSource,
     PublishedSource,
+    SpecialtyRule,
     TableSource,
 )
 from grandrounds.params.stages import (
@@ -80,6 +82,7 @@ __all__ = [
     "EmbeddedSource",
     "Exact",
     "FileSource",
+    "FilesOnly",
     "Filter",
     "Full",
     "Gates",
@@ -114,6 +117,7 @@ __all__ = [
     "Sampling",
     "Section",
     "SftTraining",
+    "SpecialtyRule",
     "TableSource",
     "Ties",
     "TransformersEngine",

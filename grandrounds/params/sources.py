@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from grandrounds.params.section import Fraction, Section
+from grandrounds.records import Specialty
 
 Published = Literal[
     "m23k", "pmc_vqa", "pmc_vqa_traces", "medvlthinker_eval", "vqa_rad", "slake", "vqa_med_2019", "path_vqa",
@@ -116,9 +117,20 @@ class NiftiSource(OwnSource):
     columns: Columns = Columns(image=("image",), plane=("plane",), slice=("slice",))
 
 
+FilesOnly = Annotated[
+    PublishedSource | TableSource | ChatSource | DicomSource | NiftiSource, Field(discriminator="type")
+]
 AnySource = Annotated[
     EmbeddedSource | PublishedSource | TableSource | ChatSource | DicomSource | NiftiSource, Field(discriminator="type")
 ]
+
+
+class SpecialtyRule(Section):
+    """A question whose `look` has one of `words`, as whole words, is of `specialty`."""
+
+    specialty: Specialty
+    words: Annotated[Names, Field(min_length=1)]
+    look: Literal["subject", "imaging", "question", "any"] = "any"
 
 
 class Duplicates(Section):

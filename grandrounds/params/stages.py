@@ -15,7 +15,7 @@ from grandrounds.params.engines import (
     VllmEngine,
 )
 from grandrounds.params.section import Fraction, Name, Section
-from grandrounds.params.sources import AnySource, Duplicates, EmbeddedSource
+from grandrounds.params.sources import AnySource, Duplicates, EmbeddedSource, SpecialtyRule
 from grandrounds.records import MODALITIES
 
 
@@ -40,6 +40,7 @@ class Curate(Section):
     max_pixels: PositiveInt = 50_000_000  # a picture with more is refused before it is decoded
     image_size_cap: Annotated[int, Field(ge=28)] = 1024  # longest side; larger pictures are scaled down
     duplicates: Duplicates = Duplicates()
+    specialties: tuple[SpecialtyRule, ...] = ()  # tried in order
     leakage: Literal["remove", "fail"] = "remove"  # training questions that an evaluation set also asks
 
     @property

@@ -10,6 +10,7 @@ from grandrounds.params import EmbeddedModel, HubModel, Params
 from grandrounds.reporting import markdown
 from grandrounds.reporting.blocks import Row, Table
 from grandrounds.reporting.collect import Run, collect
+from grandrounds.reporting.datacard import handing_on
 from grandrounds.reporting.escaping import inline
 from grandrounds.reporting.numbers import MISSING, count, difference, estimate, number, percent, words
 from grandrounds.reporting.sections.environment import describe
@@ -39,7 +40,7 @@ def card(run: Run, arm: str) -> str:
         f"## Intended use\n\n{inline(RESEARCH_ONLY)} It is meant for comparing training methods and for reproducing a "
         "run. It was not tested for safety, bias or calibration, and no regulator has seen it.",
         f"## Limits\n\n{_limits(run)}",
-        f"## Licence\n\n{_licence(run.params)}",
+        f"## Licence\n\n{_licence(run.params)}{_data_licences(run)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -192,6 +193,23 @@ def _limits(run: Run) -> str:
         )
     limits.append("Intervals cover the sampling of questions, not a new training run under another seed.")
     return "\n".join(f"- {inline(line)}" for line in limits)
+
+
+def _data_licences(run: Run) -> str:
+    """A line for each source whose licence binds those who hand the weights on. Its questions stay here."""
+    sources = run.metrics.get("curate", {}).get("sources") or {}
+    bound = [
+        f"\n- {inline(name)} ({inline(each['name'])}), licence: {inline(each['licence'])}. May be handed on: "
+        f"{inline(handing_on(each))}."
+        for name, each in sources.items()
+        if not (each["redistribute"] and each["derivatives"])
+    ]
+    if not bound:
+        return ""
+    return (
+        "\n\nThese weights were trained or tested on data that may not be handed on freely, and that is no part of "
+        "this model:\n" + "".join(bound)
+    )
 
 
 def _licence(params: Params) -> str:

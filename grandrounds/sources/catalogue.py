@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from grandrounds.errors import UserError
 from grandrounds.params import (
     ChatSource,
+    Curate,
     DicomSource,
     EmbeddedSource,
     FileSource,
@@ -67,7 +69,7 @@ def layout_of(spec: FileSource, max_pixels: int) -> Layout:
     elif isinstance(spec, NiftiSource):
         read = nifti.read
     return Layout(
-        name=str(getattr(spec, "type", "table")),
+        name=f"own data ({getattr(spec, 'type', 'table')})",
         home=str(spec.path or spec.repository),
         citation="",
         licence=Licence(spec.licence, spec.redistribute, spec.redistribute),
@@ -131,3 +133,20 @@ def _outcome(row: Row, layout: Layout, split: str, store: Store) -> Draft | Refu
         return layout.left_out(row, split) or layout.read(row, layout, store)
     except Refused as refused:
         return refused
+
+
+def about(curate: Curate) -> dict[str, dict[str, Any]]:
+    """What is known of each source before it is read: for the data card, and for what `publish` may hand on."""
+    told = {}
+    for name, spec in curate.sources.items():
+        licence = licence_of(spec)
+        known: dict[str, Any] = {"type": spec.type, "licence": licence.name, "note": licence.note}
+        known |= {"redistribute": licence.redistribute, "derivatives": licence.derivatives}
+        if isinstance(spec, EmbeddedSource):
+            known |= {"role": "all", "name": "the embedded corpus", "place": "made here", "citation": ""}
+        else:
+            layout = layout_of(spec, curate.max_pixels)
+            place = f"{spec.repository} at {spec.revision}" if spec.repository else str(spec.path)
+            known |= {"role": spec.role, "name": layout.name, "place": place, "citation": layout.citation}
+        told[name] = known
+    return told

@@ -20,11 +20,11 @@ BYTES = 256 << 20  # of one picture's file
 
 
 class Gallery:
-    """A folder that takes pictures in. `max_pixels` is what a picture may say that it has, before it is decoded;
-    `cap` is the longest side, in pixels, that is kept.
+    """A folder that takes pictures in; None: they are looked at, and not kept. `max_pixels` is what a picture may say
+    that it has, before it is decoded; `cap` is the longest side, in pixels, that is kept.
     """
 
-    def __init__(self, folder: Path, max_pixels: int, cap: int) -> None:
+    def __init__(self, folder: Path | None, max_pixels: int, cap: int) -> None:
         self.folder, self.max_pixels, self.cap = folder, max_pixels, cap
 
     def take(self, picture: "bytes | Image") -> tuple[str, "Image"]:
@@ -34,7 +34,7 @@ class Gallery:
         normal.save(buffer, "PNG")
         png = buffer.getvalue()
         name = sha256(png).hexdigest()[:32] + ".png"
-        if not (self.folder / name).exists():
+        if self.folder and not (self.folder / name).exists():
             (self.folder / name).write_bytes(png)
         return name, normal
 

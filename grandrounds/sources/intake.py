@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from grandrounds.errors import UserError
-from grandrounds.params import FileSource, PublishedSource
+from grandrounds.params import FileSource, PublishedSource, SpecialtyRule
 from grandrounds.records import SPECIALTIES, Quarantined, Question
 from grandrounds.sources.catalogue import drafts
 from grandrounds.sources.images import Gallery
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Labeller = Callable[[Draft], str]
+
+
+def labeller(rules: Sequence[SpecialtyRule]) -> Labeller:
+    """A draft's specialty by the first rule whose words it has, else `other`."""
+    words_of = {rule: "|".join(map(re.escape, rule.words)) for rule in rules}
+    tried = [(rule, re.compile(rf"\b(?:{words})\b", re.IGNORECASE)) for rule, words in words_of.items()]
+
+    def label(draft: Draft) -> str:
+        for rule, words in tried:
+            texts = (getattr(draft, name) for name in ("subject", "imaging", "question") if rule.look in (name, "any"))
+            if any(map(words.search, texts)):
+                return rule.specialty
+        return "other"
+
+    return label
 
 
 @dataclass
