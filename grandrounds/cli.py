@@ -241,7 +241,8 @@ def data_check(
     if taken.quarantine:
         console.print("\nquarantined")
         console.print(checking.reasons(taken.quarantine))
-    taken.refuse_above(source or type_, params.curate.quarantine_share)
+    if len(taken.quarantine) > params.curate.quarantine_share * taken.read:
+        raise UserError("too much is unusable: curate would stop here; mend the rows, or raise curate.quarantine_share")
 
 
 @app.command()

@@ -44,7 +44,8 @@ def main(item: str | None, params: Params) -> None:
         metrics |= {"leaks": 0, "splits": {split: describe(questions) for split, questions in done.splits.items()}}
         audit = {key: metrics[key] for key in ("read", "kept", "dropped", "leaks")}
         removed = [pair_of(leak) for leak in done.leaks]
-        files.write_json(AUDIT, {**audit, "leakage_checked": ["group", "question", "image"], "removed": removed})
+        checked = {"leakage_checked": ["group", "question", "image"], "removed": removed, "repeats": done.repeats}
+        files.write_json(AUDIT, {**audit, **checked})
         with files.replacing(CARD) as temporary:
             temporary.write_text(data_card(metrics, params.curate.leakage), encoding="utf-8")
         run.finish(metrics)

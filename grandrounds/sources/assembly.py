@@ -35,6 +35,7 @@ class Assembled:
     splits: dict[str, list[Question]]
     repeated: list[Question] = field(default_factory=list)
     leaks: list[Leak] = field(default_factory=list)
+    repeats: dict[str, str] = field(default_factory=dict)  # id of a dropped question -> of the one that stays
 
 
 def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curate, seed: int) -> Assembled:
@@ -54,6 +55,7 @@ def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curat
         gone = _repetitions(rows, one_of, pictures, curate.duplicates.text)
         out.repeated += [question for question in rows if question.id in gone]
         out.splits[name] = [question for question in out.splits[name] if question.id not in gone]
+        out.repeats |= gone
     made, given = _by_origin(out.splits["train"], read)
     kept_out = [question for name in EVALUATION for question in out.splits[name]]
     out.leaks = leaks(given, kept_out, near, curate.duplicates.text)
@@ -77,8 +79,8 @@ def _by_origin(rows: Iterable[Question], read: Read) -> tuple[list[Question], li
 
 def _repetitions(
     rows: Sequence[Question], one_of: Mapping[str, str], pictures: Sequence[str], threshold: float
-) -> set[str]:
-    """Ids of the questions that repeat an earlier one."""
+) -> dict[str, str]:
+    """Id of each question that repeats an earlier one -> id of that one."""
     number = {name: place for place, name in enumerate(pictures)}
 
     def text(question: Question) -> str:
@@ -89,7 +91,7 @@ def _repetitions(
         return whole_text(replace(question, question=f"{question.question} Picture {shown}."))
 
     pairs = text_pairs(((question.id, text(question)) for question in rows), threshold)
-    return set(keepers([question.id for question in rows], pairs))
+    return {row: pair.first for row, pair in keepers([question.id for question in rows], pairs).items()}
 
 
 def leaks(

@@ -93,7 +93,9 @@ def test_every_row_is_accounted_for(project: Path) -> None:
     assert sources["theirs"]["kept"] == 2  # an evaluation set is never altered
     found = splits()
     assert sum(map(len, found.values())) == metrics["kept"] and shared(found) == {}
-    removed = json.loads(Path("data/curated/audit.json").read_text())["removed"]
+    audit = json.loads(Path("data/curated/audit.json").read_text())
+    assert len(audit["repeats"]) == 1 and all(name.startswith("ours-") for name in audit["repeats"].values())
+    removed = audit["removed"]
     assert sorted(each["by"] for each in removed) == ["group", "picture", "question"]
     assert all(each["split"] == "test" for each in removed)
     quarantine = files.read("data/curated/quarantine.parquet", Quarantined)
