@@ -49,6 +49,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One row of a source that cannot be used, and why. `data/curated/quarantine.parquet`."""
+
+    source: str  # its name in curate.sources
+    file: str  # within the source
+    row: int  # line of a text file, else counted from 1
+    column: str  # "" when the whole row is meant
+    reason: str  # one line
+
+
+@dataclass(frozen=True, slots=True)
 class Difficulty:
     """What n rollouts of one question by the filter model gave. `data/filtered/<modality>.parquet`."""
 

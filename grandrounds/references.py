@@ -22,7 +22,7 @@ REWARDS = ("gated_correctness", "format", "length", "accuracy", "reasoning")
 
 def check(params: Params, where: str) -> None:
     """Raise UserError, with the nearest valid name, for the first name that points nowhere."""
-    for problem in (_filter, _adapt, _merge, _grpo, _arms):
+    for problem in (_curate, _filter, _adapt, _merge, _grpo, _arms):
         problem(params, where)
 
 
@@ -39,6 +39,17 @@ def folders(params: Params) -> list[str]:
 def _made(params: Params, where: str, key: str, path: Path) -> None:
     if str(path) not in folders(params):
         raise UserError(f"{where}: {key}: {unknown('adapter', str(path), folders(params))}")
+
+
+def _curate(params: Params, where: str) -> None:
+    embedded = [name for name, source in params.curate.sources.items() if source.type == "embedded"]
+    if len(embedded) > 1:
+        raise UserError(f"{where}: curate.sources: {', '.join(embedded)}: only one source can be embedded; leave one")
+    if not embedded and params.base.model.type == "embedded":
+        raise UserError(
+            f"{where}: base.model: the embedded model learns from the embedded corpus; "
+            "add a source of type embedded to curate.sources, or take a model from the hub or a folder"
+        )
 
 
 def _filter(params: Params, where: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from grandrounds.errors import UserError
-from grandrounds.params import Params
+from grandrounds.params import FileSource, Params
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -38,7 +38,8 @@ def prepare(params: Params) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if params.base.model.type != "hub":
+    fetched = [each for each in params.curate.sources.values() if isinstance(each, FileSource) and each.repository]
+    if params.base.model.type != "hub" and not fetched:
         for name in OFFLINE:  # so that nothing ever waits for a network
             os.environ[name] = "1"
     threads = str(_threads(params))

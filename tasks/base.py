@@ -41,7 +41,7 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     known = files.read("data/curated/pretrain.parquet", Question)
     train = files.read("data/curated/train.parquet", Question)
     forms = wording.forms(params.prompts)
-    made = embedded.processor(spec, embedded.corpus(known, forms), params.curate.source.image_size)
+    made = embedded.processor(spec, embedded.corpus(known, forms), params.curate.embedded.image_size)
     model = embedded.prepare(embedded.model(spec, made, params.seed))
     encoder = Encoder(made)
     metrics: dict = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(made.tokenizer)}

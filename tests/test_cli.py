@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import layouts
 import pytest
 from typer.testing import CliRunner
 
@@ -81,6 +82,26 @@ def test_plan_shows_why_and_run_of_nothing_starts_nothing(project: Path) -> None
     assert "0 of 1 stages would run" in CliRunner().invoke(cli.app, ["plan"]).output
     assert "nothing to run" in CliRunner().invoke(cli.app, ["run"]).output
     assert not (project / ".prefect").exists()
+
+
+def test_data_check_tells_what_a_source_gives(project: Path) -> None:
+    layouts.slake(project / "slake")
+    words = ["data", "check", "--type", "slake", "--path", "slake"]
+    done = typed(*words, cwd=project)
+    assert done.returncode == 1 and "curate would stop here" in done.stderr
+    assert "left out    1 (is not in English)" in done.stdout and "Which organ is abnormal?" in done.stdout
+    assert "train.json:3" in done.stdout and "there is no file 'xmlab2/source.jpg'" in done.stdout
+    assert not list(project.rglob("*.png"))
+    done = typed(*words, "--limit", "1", "--show", "0", cwd=project)
+    assert done.returncode == 0 and "rows          1" in done.stdout and "Which organ" not in done.stdout
+    for wrong, line in (
+        (["slkae"], "unknown source 'slkae'"),
+        (["embedded"], "made, not read"),
+        (["--type", "slak", "--path", "slake"], "did you mean 'slake'"),
+        ([], "needs the name of a source"),
+    ):
+        done = typed("data", "check", *wrong, cwd=project)
+        assert done.returncode == 1 and line in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_recipe_commands(project: Path) -> None:

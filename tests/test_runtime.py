@@ -30,6 +30,9 @@ def test_offline_unless_the_model_is_on_the_hub(params: Params) -> None:
     revision = {"repository": "a/b", "revision": "0" * 40}
     runtime.prepare(_with(params, "base", model={"type": "hub", "base": revision, "teacher": revision}))
     assert "HF_HUB_OFFLINE" not in os.environ
+    sources = {"slake": {"type": "slake", "role": "test", "repository": "a/b", "revision": "0" * 40}}
+    runtime.prepare(_with(params, "curate", sources={**params.model_dump()["curate"]["sources"], **sources}))
+    assert "HF_HUB_OFFLINE" not in os.environ
     runtime.prepare(params)
     assert os.environ["HF_HUB_OFFLINE"] == os.environ["HF_DATASETS_OFFLINE"] == "1"
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

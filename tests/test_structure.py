@@ -24,7 +24,7 @@ SHARED = {
     "wording",
 }  # between domain and the packages: what several of those need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
-TOP = {"cli", "doctor", "recipes", "__main__"}  # the command line and what only it uses
+TOP = {"checking", "cli", "doctor", "recipes", "__main__"}  # the command line and what only it uses
 # What a change of cannot change a stage's bytes, or must not retrain a model:
 NEVER_DEPS = BASE | {"tracking", "reporting", "__init__"}
 # domain/ is pure: no files, network, environment, clock, models

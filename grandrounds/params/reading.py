@@ -1,8 +1,9 @@
 """Reading params.yaml: a wrong key, type, range or name is one line that says what is allowed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -45,43 +46,50 @@ def check(raw: Any, where: str = "params.yaml") -> Params:
 def _line(error: Any, raw: Any) -> str:
     """One pydantic error as `key: what is wrong, given what`."""
     keys = [str(part) for part in error["loc"]]
-    key = ".".join(part for part in keys if not part.endswith("]")) or "(top level)"
+    absent = keys[-1:] if error["type"] == "missing" else []
+    key = ".".join([*_in_file(keys[: len(keys) - len(absent)], raw), *absent]) or "(top level)"
     if error["type"] == "extra_forbidden":
-        # the union tag is part of pydantic's path but not of the file's
-        return f"{key}: {unknown('key', keys[-1], _siblings(keys, raw))}"
+        return f"{key}: {unknown('key', keys[-1], _siblings(keys))}"
     if error["type"] == "missing":
         return f"{key}: is required and not there"
     given = error.get("input")
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}: {message}, but {given!r} was given"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, but {given!r} was given"
 
 
-def _siblings(keys: list[str], raw: Any) -> list[str]:
+def _in_file(keys: list[str], raw: Any) -> Iterator[str]:
+    """The path without the tags of unions and of dict keys, which are pydantic's and not the file's."""
+    node = raw
+    for part in keys:
+        if (isinstance(node, dict) and part not in node) or part.endswith("]"):
+            continue
+        yield part
+        node = node.get(part) if isinstance(node, dict) else None
+
+
+def _siblings(keys: list[str]) -> list[str]:
     """The keys that the model allows where `keys` points."""
     model: Any = Params
-    node = raw
     for part in keys[:-1]:
-        fields = getattr(model, "model_fields", None)
-        if fields and part in fields:
-            model, node = fields[part].annotation, node.get(part) if isinstance(node, dict) else None
-        else:  # a name in a dict of items, or the tag of a union
-            choices = [c for c in getattr(model, "__args__", ()) if isinstance(c, type) or hasattr(c, "__metadata__")]
-            tagged = [c for c in _flat(choices or [model]) if _tag(c) == part]
-            model = tagged[0] if tagged else (_flat(choices)[-1] if choices else model)
-    model = _flat([model])[-1]
-    return list(getattr(model, "model_fields", {}))
+        fields = getattr(model, "model_fields", {})
+        if part in fields:
+            model = fields[part].annotation
+        elif get_origin(model) is dict:
+            model = get_args(model)[1]
+        else:
+            model = next((choice for choice in _flat([model]) if part in _tags(choice)), model)
+    return list(getattr(_flat([model])[-1], "model_fields", {}))
 
 
 def _flat(choices: list[Any]) -> list[Any]:
     out: list[Any] = []
     for choice in choices:
-        inner = (
-            getattr(choice, "__args__", None) if not isinstance(choice, type) or hasattr(choice, "__origin__") else None
-        )
+        inner = get_args(choice)
         out.extend(_flat(list(inner)) if inner else [choice])
     return out
 
 
-def _tag(model: Any) -> str | None:
+def _tags(model: Any) -> tuple[str, ...]:
+    """What `type` may say to choose this class of a union."""
     field = getattr(model, "model_fields", {}).get("type")
-    return getattr(field.annotation, "__args__", (None,))[0] if field else None
+    return get_args(field.annotation) if field else ()

@@ -15,6 +15,7 @@ from grandrounds.params.engines import (
     VllmEngine,
 )
 from grandrounds.params.section import Fraction, Name, Section
+from grandrounds.params.sources import AnySource, Duplicates, EmbeddedSource, SpecialtyRule
 from grandrounds.records import MODALITIES
 
 
@@ -34,21 +35,20 @@ class Prompts(Section):
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # of the file: DVC sees a change of it only here
 
 
-class EmbeddedSource(Section):
-    """The corpus that ships with the project: rule-based vignettes and MNI152 slices."""
-
-    type: Literal["embedded"] = "embedded"
-    pretrain: PositiveInt = 6000
-    train: PositiveInt = 1600
-    val: PositiveInt = 400
-    test: PositiveInt = 1000
-    unseen: PositiveInt = 400
-    image_share: Fraction = 0.3
-    image_size: Annotated[int, Field(ge=28, multiple_of=28)] = 112
-
-
 class Curate(Section):
-    source: EmbeddedSource = EmbeddedSource()
+    sources: Annotated[dict[Name, AnySource], Field(min_length=1)] = {"embedded": EmbeddedSource()}
+    validation: NonNegativeFloat = 0.1  # carved from train by group: below 1 a share of it, from 1 on questions
+    quarantine_share: Fraction = 0.02  # of a source's rows: above it the stage fails
+    max_pixels: PositiveInt = 50_000_000  # a picture with more is refused before it is decoded
+    image_size_cap: Annotated[int, Field(ge=28)] = 1024  # longest side; larger pictures are scaled down
+    duplicates: Duplicates = Duplicates()
+    specialties: tuple[SpecialtyRule, ...] = ()  # tried in order
+    leakage: Literal["remove", "fail"] = "remove"  # training questions that an evaluation set also asks
+
+    @property
+    def embedded(self) -> EmbeddedSource | None:
+        """The embedded source, where it is among the sources."""
+        return next((each for each in self.sources.values() if isinstance(each, EmbeddedSource)), None)
 
 
 class EmbeddedModel(Section):

@@ -6,10 +6,11 @@ from typing import Any
 import yaml
 
 from grandrounds.errors import UserError, unknown
-from grandrounds.params import EmbeddedModel, EmbeddedSource, HubModel, Params
+from grandrounds.params import EmbeddedModel, HubModel, Params
 from grandrounds.reporting import markdown
 from grandrounds.reporting.blocks import Row, Table
 from grandrounds.reporting.collect import Run, collect
+from grandrounds.reporting.datacard import handing_on
 from grandrounds.reporting.escaping import inline
 from grandrounds.reporting.numbers import MISSING, count, difference, estimate, number, percent, words
 from grandrounds.reporting.sections.environment import describe
@@ -39,7 +40,7 @@ def card(run: Run, arm: str) -> str:
         f"## Intended use\n\n{inline(RESEARCH_ONLY)} It is meant for comparing training methods and for reproducing a "
         "run. It was not tested for safety, bias or calibration, and no regulator has seen it.",
         f"## Limits\n\n{_limits(run)}",
-        f"## Licence\n\n{_licence(run.params)}",
+        f"## Licence\n\n{_licence(run.params)}{_data_licences(run)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -61,7 +62,7 @@ def _front(run: Run, arm: str) -> dict[str, Any]:
     for split in run.splits:
         accuracy = number(run.scores(arm, split).get("accuracy"))
         if accuracy is not None:
-            source = run.params.curate.source.type
+            source = ", ".join(run.params.curate.sources)
             results.append(
                 {
                     "task": {"type": "visual-question-answering"},
@@ -186,12 +187,29 @@ def _limits(run: Run) -> str:
     ]
     if isinstance(run.params.base.model, EmbeddedModel):
         limits.append("A tiny model trained in minutes: it knows the rules of its corpus and nothing else of medicine.")
-    if isinstance(run.params.curate.source, EmbeddedSource):
+    if run.params.curate.embedded:
         limits.append(
             "Images are slices of one template brain, so nothing is known of other people, scanners or diseases."
         )
     limits.append("Intervals cover the sampling of questions, not a new training run under another seed.")
     return "\n".join(f"- {inline(line)}" for line in limits)
+
+
+def _data_licences(run: Run) -> str:
+    """A line for each source whose licence binds those who hand the weights on. Its questions stay here."""
+    sources = run.metrics.get("curate", {}).get("sources") or {}
+    bound = [
+        f"\n- {inline(name)} ({inline(each['name'])}), licence: {inline(each['licence'])}. May be handed on: "
+        f"{inline(handing_on(each))}."
+        for name, each in sources.items()
+        if not (each["redistribute"] and each["derivatives"])
+    ]
+    if not bound:
+        return ""
+    return (
+        "\n\nThese weights were trained or tested on data that may not be handed on freely, and that is no part of "
+        "this model:\n" + "".join(bound)
+    )
 
 
 def _licence(params: Params) -> str:
@@ -204,7 +222,7 @@ def _licence(params: Params) -> str:
         told.append("The weights were trained from nothing by that code, and are under the same licence.")
     else:
         told.append("The weights derive from a local model and stand under its licence.")
-    if isinstance(params.curate.source, EmbeddedSource):
+    if params.curate.embedded:
         told.append(
             "The images are cut from the MNI152 template (copyright Louis Collins, McConnell Brain Imaging Centre, "
             "Montreal Neurological Institute, McGill University), whose notice allows use, copying and distribution "

@@ -42,6 +42,11 @@ class Run:
         found = self.metrics.get("judge", {}).get(arm) or {}
         return found.get(split) or {}
 
+    def may_show(self, source: str) -> bool:
+        """Whether questions of a source may stand in what is handed on: its licence allows it, or it is made here."""
+        known = (self.metrics.get("curate", {}).get("sources") or {}).get(source) or {}
+        return bool(known.get("redistribute", True))
+
     def title(self, arm: str) -> str:
         return self.params.predict.arms[arm].title if arm in self.params.predict.arms else arm
 

@@ -75,7 +75,9 @@ def _distinct(draw: Callable[[], Question], count: int) -> list[Question]:
         each = draw()
         found.setdefault((each.question, tuple(each.options), each.label, each.image), each)
     if len(found) < count:
-        raise UserError(f"curate.source: the embedded corpus has only {len(found)} of {count} questions; ask for fewer")
+        raise UserError(
+            f"curate.sources.embedded: the embedded corpus has only {len(found)} of {count} questions; ask for fewer"
+        )
     return list(found.values())
 
 

@@ -18,7 +18,7 @@ ARMS = ("base", "sft", "experts", "rarl", "mmedexpert")
 
 def reduced(params: dict) -> dict:
     """Few questions, few steps, five arms: every stage does its real work on a model that learns nothing."""
-    params["curate"]["source"] |= {"pretrain": 240, "train": 80, "val": 30, "test": 40, "unseen": 30}
+    params["curate"]["sources"]["embedded"] |= {"pretrain": 240, "train": 80, "val": 30, "test": 40, "unseen": 30}
     params["base"]["model"] |= {
         "hidden": 48,
         "layers": 2,

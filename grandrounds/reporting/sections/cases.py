@@ -14,12 +14,20 @@ from grandrounds.reporting.stages import reinforced
 EACH = 3  # cases of each modality, right and wrong
 LONGEST = 1500  # letters shown of one text
 LARGEST = 400_000  # bytes of one image
+KEPT_BACK = (
+    "Questions of sources whose licence forbids handing them on, or does not say, are not shown, and neither are their "
+    "pictures (data/curated/card.md)."
+)
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 def section(run: Run) -> Section:
     title = "Sample cases"
-    best, questions = run.best(), run.questions.get("test", {})
+    best = run.best()
+    tested = run.questions.get("test", {})
+    questions = {id_: question for id_, question in tested.items() if run.may_show(question.source)}
+    if tested and not questions:
+        return Section("cases", title, [Text(KEPT_BACK, tone="note")])
     answers = {arm: _answers(rows) for arm, rows in run.predictions.items()}
     if best is None or not questions or not answers.get(best):
         return Section("cases", title, [missing("Test questions with predictions of the best arm")])
@@ -39,6 +47,8 @@ def section(run: Run) -> Section:
             tone="note",
         )
     ]
+    if len(questions) < len(tested):
+        blocks.append(Text(KEPT_BACK, tone="note"))
     for index, question in enumerate(chosen, 1):
         replies = [_reply(run, arm, answers[arm][question.id], remarks) for arm in shown if question.id in answers[arm]]
         image = _image(run.root, question.image) if question.image else ""

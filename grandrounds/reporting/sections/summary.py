@@ -1,6 +1,6 @@
 """What must be read first: what this is not, the headline figures, and whether RL beat SFT here."""
 
-from grandrounds.params import EmbeddedModel, EmbeddedSource, Params, ReferenceJudge
+from grandrounds.params import EmbeddedModel, Params, ReferenceJudge
 from grandrounds.reporting.blocks import Block, Key, Keys, Section, Text, missing
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import count, difference, estimate, number, percent, verdict
@@ -18,7 +18,7 @@ def statement(params: Params) -> list[str]:
             "pipeline works and how the methods compare at this size; they say nothing of the published systems' own "
             "figures."
         )
-    if isinstance(params.curate.source, EmbeddedSource):
+    if params.curate.embedded:
         said.append(
             "The images are slices of one template brain (MNI152): slabs are not patients. The vignettes are "
             "generated from published reference rules: they are no patients either."

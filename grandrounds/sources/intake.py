@@ -1,0 +1,149 @@
+"""From the rows of a source to questions, with every row accounted for: kept, repeated, quarantined or left out."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from grandrounds.errors import UserError
+from grandrounds.params import FileSource, PublishedSource, SpecialtyRule
+from grandrounds.records import SPECIALTIES, Quarantined, Question
+from grandrounds.sources.catalogue import drafts
+from grandrounds.sources.images import Gallery
+from grandrounds.sources.layout import Draft
+from grandrounds.sources.rows import Row
+from grandrounds.sources.store import Refused
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Labeller = Callable[[Draft], str]
+
+
+def labeller(rules: Sequence[SpecialtyRule]) -> Labeller:
+    """A draft's specialty by the first rule whose words it has, else `other`."""
+    words_of = {rule: "|".join(map(re.escape, rule.words)) for rule in rules}
+    tried = [(rule, re.compile(rf"\b(?:{words})\b", re.IGNORECASE)) for rule, words in words_of.items()]
+
+    def label(draft: Draft) -> str:
+        for rule, words in tried:
+            texts = (getattr(draft, name) for name in ("subject", "imaging", "question") if rule.look in (name, "any"))
+            if any(map(words.search, texts)):
+                return rule.specialty
+        return "other"
+
+    return label
+
+
+@dataclass
+class Taken:
+    """What one source gave. rows = left out + read; read = questions + repeated + quarantined."""
+
+    questions: list[Question] = field(default_factory=list)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    repeated: int = 0  # the same question, options, answer and picture as an earlier row
+    left_out: Counter[str] = field(default_factory=Counter)  # reason -> rows that the set has and that are not meant
+
+    @property
+    def read(self) -> int:
+        return len(self.questions) + len(self.quarantine) + self.repeated
+
+    def refuse_above(self, name: str, share: float) -> None:
+        """Raise UserError when too much was quarantined: then the source is misread, or not what it seems."""
+        if len(self.quarantine) > share * self.read:
+            reason, count = Counter(kind(each) for each in self.quarantine).most_common(1)[0]
+            first = next(each for each in self.quarantine if kind(each) == reason)
+            raise UserError(
+                f"curate.sources.{name}: {len(self.quarantine)} of {self.read} rows are unusable, above "
+                f"curate.quarantine_share = {share:g}; most often ({count}) as in {first.file}, row {first.row}: "
+                f"{first.column + ': ' if first.column else ''}{first.reason}; "
+                f"`grandrounds data check {name}` lists them"
+            )
+
+
+def take(
+    name: str,
+    spec: FileSource,
+    gallery: Gallery,
+    label: Labeller,
+    on_picture: Callable[[str, "Image"], None] = lambda file, picture: None,
+) -> Taken:
+    """Read a whole source. `on_picture` sees each stored picture, by file name, before it is let go of."""
+    taken = Taken()
+    seen: set[str] = set()
+    ids: dict[str, int] = {}
+    for row, outcome in drafts(name, spec, gallery.max_pixels):
+        if isinstance(outcome, str):
+            taken.left_out[outcome] += 1
+            continue
+        try:
+            if isinstance(outcome, Refused):
+                raise outcome
+            if outcome.id and ids.setdefault(outcome.id, row.number) != row.number:
+                raise Refused(f"id '{outcome.id[:60]}' stands already in row {ids[outcome.id]}", "id")
+            question = _question(name, spec, outcome, gallery, label, on_picture)
+        except Refused as refused:
+            taken.quarantine.append(_quarantined(name, row, refused))
+            continue
+        if question.id in seen:
+            taken.repeated += 1
+        else:
+            seen.add(question.id)
+            taken.questions.append(question)
+    return taken
+
+
+def _question(
+    name: str,
+    spec: FileSource,
+    draft: Draft,
+    gallery: Gallery,
+    label: Labeller,
+    on_picture: Callable[[str, "Image"], None],
+) -> Question:
+    if draft.specialty and draft.specialty not in SPECIALTIES:
+        raise Refused(f"'{draft.specialty[:60]}' is none of {', '.join(SPECIALTIES)}", "specialty")
+    image = ""
+    if draft.picture is not None:
+        image, picture = gallery.take(draft.picture)
+        on_picture(image, picture)
+    answer = draft.answer.casefold().rstrip(".") if _is_yes_no(draft) else draft.answer
+    content = "\x1f".join([draft.question, *draft.options, answer, image])
+    digest = sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
+    # a published set's groups are its own; an own table's are what its owner says, over all their sources
+    group = f"{spec.type}/{draft.group}" if draft.group and isinstance(spec, PublishedSource) else draft.group
+    return Question(
+        id=f"{name}-{digest}",
+        source=name,
+        split=spec.role,
+        group=group or (f"picture/{image}" if image else f"question/{digest}"),
+        specialty=draft.specialty or label(draft),
+        topic=draft.topic or "none given",
+        modality="image_text" if image else "text",
+        kind="multiple_choice" if draft.options else "yes_no" if _is_yes_no(draft) else "open_ended",
+        question=draft.question,
+        options=list(draft.options),
+        answer=answer,
+        label=draft.label,
+        synonyms=list(draft.synonyms),
+        explanation=draft.explanation,
+        key_facts=[],
+        conclusion=answer,
+        image=image,
+    )
+
+
+def _is_yes_no(draft: Draft) -> bool:
+    return not draft.options and draft.answer.casefold().rstrip(".") in ("yes", "no")
+
+
+def _quarantined(name: str, row: Row, refused: Refused) -> Quarantined:
+    return Quarantined(name, row.file, row.number, refused.column, refused.reason)
+
+
+def kind(each: Quarantined) -> str:
+    """A reason without what it quotes and counts, so that alike ones add up: `image: there is no file '...'`."""
+    bare = re.sub(r"\d+", "#", re.sub(r"'[^']*'", "'...'", each.reason))
+    return f"{each.column}: {bare}" if each.column else bare
