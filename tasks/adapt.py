@@ -5,7 +5,7 @@ baseline of all three papers. LoRA r = 8, alpha = 16 on q, k, v, o of the langua
 is frozen, and the loss is on the assistant's turn only.
 """
 
-from grandrounds import files, models, runtime, wording
+from grandrounds import files, forms, models, runtime
 from grandrounds.domain import prompts
 from grandrounds.encoding import Encoder
 from grandrounds.params import Params
@@ -28,7 +28,7 @@ def main(item: str, params: Params) -> None:
         # every specialist starts from the same LoRA A, so that their updates can be compared; a twin has its own
         seed = runtime.derive_seed(params.seed + adapter.seed_offset, "adapt")
         questions = {each.id: each for each in files.read(QUESTIONS, Question)}
-        asked = prompts.form("reasoning", wording.forms(params.prompts))
+        asked = prompts.form("reasoning", forms.read(params.prompts))
         examples = [
             sft.Example(questions[trace.question_id], asked, trace.target)
             for trace in files.read(TRACES, Trace)

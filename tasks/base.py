@@ -11,10 +11,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from grandrounds import files, runtime, wording
+from grandrounds import files, forms, runtime
 from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
-from grandrounds.params import EmbeddedModel, HubModel, HubRevision, LocalModel, Params
+from grandrounds.params import EmbeddedModel, EmbeddedSource, HubModel, HubRevision, LocalModel, Params
 from grandrounds.records import HEARSAY, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import StageRun, stage_run, task_main
@@ -40,8 +40,9 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     runtime.use_deterministic()
     known = files.read("data/curated/pretrain.parquet", Question)
     train = files.read("data/curated/train.parquet", Question)
-    forms = wording.forms(params.prompts)
-    made = embedded.processor(spec, embedded.corpus(known, forms), params.curate.embedded.image_size)
+    asked = forms.read(params.prompts)
+    source = params.curate.embedded or EmbeddedSource()
+    made = embedded.processor(spec, embedded.corpus(known, asked), source.image_size)
     model = embedded.prepare(embedded.model(spec, made, params.seed))
     encoder = Encoder(made)
     metrics: dict = {"parameters": sum(p.numel() for p in model.parameters()), "vocabulary": len(made.tokenizer)}
@@ -55,7 +56,7 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     )
     for name, questions, schedule, before in stages:
         seed = runtime.derive_seed(params.seed, "base", name)
-        examples = embedded.examples(questions, forms, seed, worked=name == "teacher")
+        examples = embedded.examples(questions, asked, seed, worked=name == "teacher")
         with progress(schedule.steps, name) as advance:
 
             def on_step(step: int, figures: dict, before: int = before, advance=advance) -> None:

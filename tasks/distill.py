@@ -6,7 +6,7 @@ sft baseline of all three papers learns from these traces, and so do the special
 
 from collections import Counter, defaultdict
 
-from grandrounds import files, runtime, wording
+from grandrounds import files, forms, runtime
 from grandrounds.domain import prompts
 from grandrounds.domain.answers import thinking_of
 from grandrounds.domain.traces import choose
@@ -40,7 +40,7 @@ def main(item: str | None, params: Params) -> None:
         samples = (
             references(questions) if isinstance(settings.teacher, Reference) else sampled(questions, params, before)
         )
-        traces, rejected = chosen(questions, samples, settings, prompts.digest(wording.forms(params.prompts)))
+        traces, rejected = chosen(questions, samples, settings, prompts.digest(forms.read(params.prompts)))
         files.write(TRACES, traces, Trace)
         drawn = [each for some in samples.values() for each in some.values()]
         refused = {each.id: each.problem for each in drawn if each.problem}
@@ -63,7 +63,7 @@ def sampled(questions: list[Question], params: Params, before: Journal) -> Sampl
     """n answers of the teacher to each question; what a run that was interrupted had drawn is in `before`."""
     settings = params.distill
     assert not isinstance(settings.teacher, Reference)
-    asked = prompts.form("reasoning", wording.forms(params.prompts))
+    asked = prompts.form("reasoning", forms.read(params.prompts))
     requests = [
         Request(f"{each.id}/{sample}", each, asked, sample) for each in questions for sample in range(settings.n)
     ]

@@ -7,7 +7,7 @@ cannot change the decision (`filter.stopping`); every sample is kept on disk as 
 
 from collections import Counter
 
-from grandrounds import files, runtime, wording
+from grandrounds import files, forms, runtime
 from grandrounds.domain import difficulty, prompts
 from grandrounds.domain.answers import verify
 from grandrounds.engines import factory
@@ -31,7 +31,7 @@ def main(item: str, params: Params) -> None:
         questions = [each for each in files.read(QUESTIONS, Question) if each.modality == item]
         seed = runtime.derive_seed(params.seed, "filter", item)
         engine = factory.make(settings.engine, settings.model, params, seed)
-        asked = prompts.form("reasoning", wording.forms(params.prompts))
+        asked = prompts.form("reasoning", forms.read(params.prompts))
         rows, problems = rate(questions, asked, engine, kept, settings)
         files.write(output, rows, Difficulty)
         run.warn(*difficulty.warnings(rows))

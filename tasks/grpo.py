@@ -6,7 +6,7 @@ merged specialists, which are folded into the base first. The policy is saved re
 and its own LoRA, concatenated exactly.
 """
 
-from grandrounds import files, lora, models, runtime, wording
+from grandrounds import files, forms, lora, models, runtime
 from grandrounds.domain import rewards
 from grandrounds.domain.adapters import concatenate
 from grandrounds.encoding import Encoder
@@ -43,7 +43,7 @@ def main(item: str, params: Params) -> None:
                 advance(1, reward=figures["reward"])
 
             figures = grpo.train(
-                model, Encoder(processor), questions, functions, settings, wording.forms(params.prompts), seed, on_step
+                model, Encoder(processor), questions, functions, settings, forms.read(params.prompts), seed, on_step
             )
         adapter.save(model, output)
         if start is not None:

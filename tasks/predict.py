@@ -4,7 +4,7 @@ Evaluation always uses the plain prompts, whatever an arm was trained under, so 
 the two at inference). Nothing is scored here but by the one verifier; strict and lenient readings stand side by side.
 """
 
-from grandrounds import files, runtime, wording
+from grandrounds import files, forms, runtime
 from grandrounds.domain import prompts
 from grandrounds.domain.answers import verify
 from grandrounds.engines import factory
@@ -30,9 +30,9 @@ def main(item: str, params: Params) -> None:
     ):
         seed = runtime.derive_seed(params.seed, "predict")
         engine = factory.make(settings.engine, BASE, params, seed, adapter if adapter != BASE else None)
-        forms = wording.forms(params.prompts)
+        asked = forms.read(params.prompts)
         requests = {
-            f"{prompt}/{question.id}": Request(f"{prompt}/{question.id}", question, prompts.form(prompt, forms))
+            f"{prompt}/{question.id}": Request(f"{prompt}/{question.id}", question, prompts.form(prompt, asked))
             for path in splits
             for question in files.read(path, Question)
             for prompt in settings.prompts

@@ -16,7 +16,7 @@ CODE = ("grandrounds", "tasks", "flows", "tests", "benchmarks")
 NOT_STAGES = {"seed", "compute", "prompts"}
 
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
-SHARED = {
+SHARED = {"encoding", "decoding", "forms", "lora", "models"}  # between domain and the packages: what several need
     "encoding",
     "decoding",
     "lora",

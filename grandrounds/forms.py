@@ -15,7 +15,7 @@ from grandrounds.params import Prompts
 KEYS = {"instruction": str, "thinking": bool, "prefill": str}
 
 
-def forms(settings: Prompts) -> dict[str, Form]:
+def read(settings: Prompts) -> dict[str, Form]:
     """Every form by name.
 
     `prompts.file` is YAML, `<form>: {instruction: ..., thinking: ..., prefill: ...}`; what it leaves out stays as it

@@ -5,8 +5,8 @@ import pytest
 
 from grandrounds.domain.prompts import COMPACT, FULL
 from grandrounds.errors import UserError
+from grandrounds.forms import read
 from grandrounds.params import Prompts
-from grandrounds.wording import forms
 
 
 def given(path: Path, text: str, sha256: str | None = None) -> Prompts:
@@ -15,12 +15,12 @@ def given(path: Path, text: str, sha256: str | None = None) -> Prompts:
 
 
 def test_a_file_rewords_what_it_names_and_nothing_else(tmp_path: Path) -> None:
-    mine = forms(given(tmp_path / "mine.yaml", "reasoning: {instruction: Reason like a surgeon.}"))
+    mine = read(given(tmp_path / "mine.yaml", "reasoning: {instruction: Reason like a surgeon.}"))
     assert mine["reasoning"].instruction == "Reason like a surgeon." and mine["reasoning"].thinking
     assert {name: form for name, form in mine.items() if name != "reasoning"} == {
         name: form for name, form in FULL.items() if name != "reasoning"
     }
-    assert forms(Prompts()) == COMPACT
+    assert read(Prompts()) == COMPACT
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_a_file_rewords_what_it_names_and_nothing_else(tmp_path: Path) -> None:
 )
 def test_mistakes_are_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UserError, match="mine") as error:
-        forms(given(tmp_path / "mine.yaml", text))
+        read(given(tmp_path / "mine.yaml", text))
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_that_changed_is_not_used_unnoticed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="0000; put"):
-        forms(given(tmp_path / "mine.yaml", "reasoning: {instruction: a}", "0" * 64))
+        read(given(tmp_path / "mine.yaml", "reasoning: {instruction: a}", "0" * 64))
     with pytest.raises(UserError, match="missing"):
-        forms(Prompts(file=tmp_path / "lost.yaml"))
+        read(Prompts(file=tmp_path / "lost.yaml"))
