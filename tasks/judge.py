@@ -66,7 +66,7 @@ def read(arm: str, questions: Sequence[Question], prompts: Sequence[str]) -> lis
 
 
 def judged(
-    engines: Sequence[judges.Engine], questions: Sequence[Question], predictions: Sequence[Prediction]
+    engines: Sequence[judges.Judge], questions: Sequence[Question], predictions: Sequence[Prediction]
 ) -> list[Verdict]:
     """Every judge's verdict on every prediction: judge by judge, each in the predictions' order."""
     by_id = {question.id: question for question in questions}

@@ -27,6 +27,7 @@ class Completion:
     text: str
     tokens: int  # generated, end-of-turn token included
     finished: bool  # the end-of-turn token came before the limit
+    problem: str = ""  # "": generated; else why there is no text, in one line
 
 
 class Engine(Protocol):

@@ -1,6 +1,14 @@
 """params.yaml as frozen, strict models. :func:`load` is the only reader."""
 
-from grandrounds.params.engines import GeminiEngine, OpenAIEngine, Price, Sampling, TransformersEngine, VllmEngine
+from grandrounds.params.engines import (
+    GeminiEngine,
+    OpenAIEngine,
+    Price,
+    RemoteSettings,
+    Sampling,
+    TransformersEngine,
+    VllmEngine,
+)
 from grandrounds.params.reading import check, load, root
 from grandrounds.params.section import Section
 from grandrounds.params.stages import (
@@ -22,7 +30,6 @@ from grandrounds.params.stages import (
     Full,
     Gates,
     Gba,
-    GeminiJudge,
     Grouped,
     Grpo,
     GrpoItem,
@@ -36,7 +43,6 @@ from grandrounds.params.stages import (
     Merge,
     MergeItem,
     Method,
-    OpenAIJudge,
     Params,
     Predict,
     Prompts,
@@ -67,7 +73,6 @@ __all__ = [
     "Gates",
     "Gba",
     "GeminiEngine",
-    "GeminiJudge",
     "Grouped",
     "Grpo",
     "GrpoItem",
@@ -82,7 +87,6 @@ __all__ = [
     "MergeItem",
     "Method",
     "OpenAIEngine",
-    "OpenAIJudge",
     "Params",
     "Predict",
     "Price",
@@ -90,6 +94,7 @@ __all__ = [
     "Publish",
     "Reference",
     "ReferenceJudge",
+    "RemoteSettings",
     "Sampling",
     "Section",
     "SftTraining",
