@@ -30,7 +30,7 @@ T = TypeVar("T")
 Turn = dict[str, Any]  # role, and content: a text, or parts of type `text` and `image` (the path of a PNG)
 
 ATTEMPTS = 8  # at a request
-LONGEST_WAIT = 60.0  # seconds between two of them; a server's own Retry-After comes before this
+LONGEST_WAIT = 30.0  # seconds between two of them; a server's own Retry-After comes before this
 STAGGER = 0.0015  # seconds between the first requests: sent in one burst, they would be answered in bursts ever after
 
 
@@ -133,6 +133,7 @@ class Chat:
             running.cancel()
 
     async def _all(self, asks: list[tuple[Ask, str]], answers: "SimpleQueue[Answer | None]") -> None:
+        self._lanes.open()
         await self._check()
         todo = iter(asks)
         stopped: list[UserError] = []

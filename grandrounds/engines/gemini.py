@@ -57,9 +57,7 @@ class GeminiEndpoint:
         except exceptions.GoogleAPICallError as error:
             if "API_KEY_INVALID" in str(error) or "API key not valid" in str(error):  # comes as a 400
                 raise self._hopeless(error) from None
-            raise NotAnswered(
-                f"refused with HTTP {error.code}: {one_line(error.message, 200)}", Fault.REFUSED
-            ) from None
+            raise NotAnswered(f"refused as a bad request: {one_line(error.message, 200)}", Fault.REFUSED) from None
         except OSError as error:  # requests' errors are
             raise NotAnswered(f"no connection ({type(error).__name__})", Fault.DEAD) from None
 

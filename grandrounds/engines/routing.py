@@ -87,6 +87,11 @@ class Lanes(Generic[E]):
         self._lanes = [_Lane(endpoint, concurrency) for endpoint in endpoints]
         self._where = where
         self._changed = asyncio.Event()
+        self._stop: UserError | None = None
+
+    def open(self) -> None:
+        """Begin a run: an earlier one's stop is forgotten."""
+        self._stop = None
 
     @asynccontextmanager
     async def lane(self) -> AsyncIterator[E]:
@@ -99,6 +104,9 @@ class Lanes(Generic[E]):
         except NotAnswered as error:
             lane.failed(error, sent, clock(), alone=len(self._lanes) == 1)
             raise
+        except UserError as error:  # no request can succeed: those that wait are not sent
+            self._stop = error
+            raise
         else:
             lane.answered()
         finally:
@@ -108,6 +116,8 @@ class Lanes(Generic[E]):
     async def _free(self) -> _Lane[E]:
         clock = asyncio.get_running_loop().time
         while True:
+            if self._stop is not None:
+                raise self._stop
             if all(lane.dead and lane.failures >= TRIES for lane in self._lanes):
                 raise self.unreachable()
             now = clock()

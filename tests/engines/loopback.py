@@ -13,7 +13,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"
 class Hang:
     """No reply at all, for longer than any test's time-out."""
 
-    SECONDS = 1.5
+    SECONDS = 1.0
 
 
 class Drop:
@@ -32,22 +32,21 @@ def completion(text: str | None, **more) -> str:
 class Server:
     """Answers each POST with what `script(number, body)` says: a text, (status, headers, body), Hang or Drop.
 
-    `bodies`, `headers` and `times` are those of the POSTs; `models` is what GET /models gives, as (status, body).
+    `bodies`, `headers` and `times` are those of the POSTs; `models` is what GET /models gives.
     """
 
     def __init__(self, script: Callable | None = None, port: int = 0):
         self.script = script or (lambda number, body: "fine")
-        self.models = (404, "{}")
+        self.models = (404, {}, "{}")
         self.bodies, self.headers, self.times = [], [], []
-        self.now, self.most = 0, 0  # requests under way
+        self.now = 0  # requests under way
         lock, outer = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                status, text = outer.models
-                self.reply(status, {}, text)
+                self.reply(*outer.models)
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -57,7 +56,6 @@ class Server:
                     outer.headers.append(self.headers)
                     outer.times.append(time.monotonic())
                     outer.now += 1
-                    outer.most = max(outer.most, outer.now)
                 try:
                     self.answer(outer.script(number, body))
                 finally:
