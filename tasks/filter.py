@@ -30,7 +30,7 @@ def main(item: str, params: Params) -> None:
     ):
         questions = [each for each in files.read(QUESTIONS, Question) if each.modality == item]
         seed = runtime.derive_seed(params.seed, "filter", item)
-        engine = factory.make(settings.engine, settings.model, params, seed)
+        engine = factory.make(settings.engine, settings.model, params, seed, "filter.engine")
         asked = prompts.form("reasoning", forms.read(params.prompts))
         rows, problems = rate(questions, asked, engine, kept, settings)
         files.write(output, rows, Difficulty)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from grandrounds import files
 from grandrounds.domain.scoring import summarise
-from grandrounds.engines import judges
+from grandrounds.engines import factory, judges
 from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.records import Prediction, Question, Verdict
@@ -25,18 +25,13 @@ VERDICTS = "data/verdicts.parquet"
 def main(item: str | None, params: Params) -> None:
     curated = {split: f"data/curated/{split}.parquet" for split in params.predict.splits}
     # a missing key ends the stage before anything is read
-    engines = [judges.make(name, each, params.judge.prompt, cache()) for name, each in params.judge.judges.items()]
+    engines = [judges.make(name, each, params.judge.prompt, factory.cache("judge")) for name, each in params.judge.judges.items()]
     with stage_run("judge", None, params, inputs=[*curated.values(), PREDICTIONS], outputs=[VERDICTS]) as run:
         questions = [question for path in curated.values() for question in files.read(path, Question)]
         predictions = [row for arm in params.predict.arms for row in read(arm, questions, params.predict.prompts)]
         verdicts = judged(engines, questions, predictions)
         files.write(VERDICTS, verdicts, Verdict)
         run.finish(summarise(questions, predictions, verdicts, params.judge, params.seed))
-
-
-def cache() -> Path:
-    """Where replies are kept: with the project, which inside a DVC experiment is not the working folder."""
-    return Path(os.environ.get("DVC_ROOT") or ".", ".cache", "judge")
 
 
 def read(arm: str, questions: Sequence[Question], prompts: Sequence[str]) -> list[Prediction]:
@@ -66,7 +61,7 @@ def read(arm: str, questions: Sequence[Question], prompts: Sequence[str]) -> lis
 
 
 def judged(
-    engines: Sequence[judges.Engine], questions: Sequence[Question], predictions: Sequence[Prediction]
+    engines: Sequence[judges.Judge], questions: Sequence[Question], predictions: Sequence[Prediction]
 ) -> list[Verdict]:
     """Every judge's verdict on every prediction: judge by judge, each in the predictions' order."""
     by_id = {question.id: question for question in questions}

@@ -17,12 +17,6 @@ NOT_STAGES = {"seed", "compute", "prompts"}
 
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
 SHARED = {"encoding", "decoding", "forms", "lora", "models"}  # between domain and the packages: what several need
-    "encoding",
-    "decoding",
-    "lora",
-    "models",
-    "wording",
-}  # between domain and the packages: what several of those need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
 TOP = {"checking", "cli", "doctor", "recipes", "__main__"}  # the command line and what only it uses
 # What a change of cannot change a stage's bytes, or must not retrain a model:

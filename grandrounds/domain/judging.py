@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grandrounds.domain import answers
+from grandrounds.errors import one_line
 from grandrounds.records import Prediction, Question, Verdict
 
 REFERENCE = "reference"
@@ -244,9 +245,3 @@ def _code(texts: list[str]) -> str:
         seed = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
         if not any(seed[:12] in text for text in texts):
             return seed[:12]
-
-
-def one_line(text: str, limit: int = 500) -> str:
-    """White space folded, control characters gone, at most `limit` characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -16,9 +16,10 @@ def make(
     model: str | Path,
     params: Params,
     seed: int,
+    where: str,
     adapter: str | Path | None = None,
 ) -> Engine:
-    """The engine of one stage. `model`, and an adapter on it, are folders for the engines that load them; the others
+    """The engine of one stage, whose settings stand at the key `where` of params.yaml. `model`, and an adapter on it, are folders for the engines that load them; the others
     ask for the model that their settings name.
 
     Raises UserError, before anything is generated, for what can be known by then: a folder that is missing, a package,
@@ -37,9 +38,12 @@ def make(
         return VllmInProcess(settings, model, adapter, params.compute.precision, seed, IMAGES)
     from grandrounds.engines.remote import RemoteEngine
 
-    return RemoteEngine(settings, IMAGES, seed, None)
+    return RemoteEngine(settings, IMAGES, seed, cache("engines"), where)
 
 
 def cache(name: str) -> Path:
-    """Where replies are kept: with the project, which inside a DVC experiment is not the working folder."""
+    """Where replies are kept: with the project, which inside a DVC experiment is not the working folder.
+
+    A sample's seed is part of what was asked, so the samples of one question never stand for one another.
+    """
     return Path(os.environ.get("DVC_ROOT") or ".", ".cache", name)

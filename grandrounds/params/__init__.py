@@ -1,6 +1,14 @@
 """params.yaml as frozen, strict models. :func:`load` is the only reader."""
 
-from grandrounds.params.engines import GeminiEngine, OpenAIEngine, Price, Sampling, TransformersEngine, VllmEngine
+from grandrounds.params.engines import (
+    GeminiEngine,
+    OpenAIEngine,
+    Price,
+    RemoteSettings,
+    Sampling,
+    TransformersEngine,
+    VllmEngine,
+)
 from grandrounds.params.reading import check, load, root
 from grandrounds.params.section import Section
 from grandrounds.params.sources import (
@@ -36,7 +44,6 @@ from grandrounds.params.stages import (
     Full,
     Gates,
     Gba,
-    GeminiJudge,
     Grouped,
     Grpo,
     GrpoItem,
@@ -50,7 +57,6 @@ from grandrounds.params.stages import (
     Merge,
     MergeItem,
     Method,
-    OpenAIJudge,
     Params,
     Predict,
     Prompts,
@@ -88,7 +94,6 @@ __all__ = [
     "Gates",
     "Gba",
     "GeminiEngine",
-    "GeminiJudge",
     "Grouped",
     "Grpo",
     "GrpoItem",
@@ -104,7 +109,6 @@ __all__ = [
     "Method",
     "NiftiSource",
     "OpenAIEngine",
-    "OpenAIJudge",
     "OwnSource",
     "Params",
     "Predict",
@@ -114,6 +118,7 @@ __all__ = [
     "PublishedSource",
     "Reference",
     "ReferenceJudge",
+    "RemoteSettings",
     "Sampling",
     "Section",
     "SftTraining",

@@ -1,8 +1,8 @@
 """How text is generated, and by what: one class an engine, chosen by `type`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from grandrounds.params.section import Section
 
@@ -36,30 +36,41 @@ class Price(Section):
     output: NonNegativeFloat = 0.0
 
 
-class OpenAIEngine(Section):
+# No user, key or query in it: params.yaml is committed and logged, and keys are in neither.
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+
+
+class _Endpoint(Section):
+    timeout: PositiveFloat = 120  # seconds a request
+    price: Price = Price()
+    budget: PositiveFloat | None = None  # US dollars a run; no request is made that could pass it
+
+    @model_validator(mode="after")
+    def _budget_has_a_price(self) -> Self:
+        if self.budget is not None and not self.price.input + self.price.output:
+            raise ValueError("a budget needs the price, in US dollars for a million tokens: {input: ..., output: ...}")
+        return self
+
+
+class OpenAIEngine(_Endpoint):
     """Any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, `transformers serve`, OpenAI). The key comes from
     OPENAI_API_KEY only.
     """
 
     type: Literal["openai"]
     model: str = "gpt-4o-mini"
-    endpoints: Annotated[tuple[str, ...], Field(min_length=1)] = ("https://api.openai.com/v1",)
+    endpoints: Annotated[tuple[Url, ...], Field(min_length=1)] = ("https://api.openai.com/v1",)  # all serve the model
     concurrency: PositiveInt = 32  # requests under way at once, over all endpoints
-    timeout: PositiveFloat = 120  # seconds a request
-    price: Price = Price()
-    budget: PositiveFloat | None = None  # US dollars; no request is made that could pass it
 
 
-class GeminiEngine(Section):
-    """google-generativeai. The key comes from GEMINI_API_KEY only."""
+class GeminiEngine(_Endpoint):
+    """google-generativeai. The key comes from GEMINI_API_KEY (or GOOGLE_API_KEY) only."""
 
     type: Literal["gemini"]
     model: str = "gemini-1.5-flash"
     concurrency: PositiveInt = 4
-    timeout: PositiveFloat = 120
-    price: Price = Price()
-    budget: PositiveFloat | None = None
 
 
+RemoteSettings = OpenAIEngine | GeminiEngine
 AnyEngine = Annotated[TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine, Field(discriminator="type")]
 LocalEngine = Annotated[TransformersEngine | VllmEngine, Field(discriminator="type")]  # loads adapters by folder

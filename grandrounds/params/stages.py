@@ -297,26 +297,8 @@ class ReferenceJudge(Section):
     type: Literal["reference"] = "reference"
 
 
-class OpenAIJudge(Section):
-    """Any OpenAI-compatible endpoint. The key comes from OPENAI_API_KEY only."""
-
-    type: Literal["openai"]
-    model: str = "gpt-4o-mini"
-    base_url: str = "https://api.openai.com/v1"
-    concurrency: PositiveInt = 8
-    timeout: PositiveFloat = 60
-
-
-class GeminiJudge(Section):
-    """google-generativeai. The key comes from GEMINI_API_KEY only."""
-
-    type: Literal["gemini"]
-    model: str = "gemini-1.5-flash"
-    timeout: PositiveFloat = 60
-
-
 class Judge(Section):
-    judges: dict[Name, Annotated[ReferenceJudge | OpenAIJudge | GeminiJudge, Field(discriminator="type")]]
+    judges: dict[Name, Annotated[ReferenceJudge | OpenAIEngine | GeminiEngine, Field(discriminator="type")]]
     prompt: str
     resamples: Annotated[int, Field(ge=200)] = 2000  # of the bootstrap
     baselines: tuple[str, ...] = ("base", "sft")

@@ -40,8 +40,8 @@ def rows(arm="base"):
 
 def test_every_prediction_gets_every_judges_verdict(project):
     found = judge.read("base", QUESTIONS, PROMPTS)
-    engine = judge.judges.ReferenceEngine("reference")
-    verdicts = judge.judged([engine, judge.judges.ReferenceEngine("second")], QUESTIONS, found)
+    engine = judge.judges.Reference("reference")
+    verdicts = judge.judged([engine, judge.judges.Reference("second")], QUESTIONS, found)
     assert len(verdicts) == 2 * len(found) and {v.judge for v in verdicts} == {"reference", "second"}
     assert all(v.prediction_score == 1 for v in verdicts)
     assert {(v.prompt, v.reasoning_score) for v in verdicts} == {("reasoning", 1), ("no_reasoning", None)}
