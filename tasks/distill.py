@@ -67,7 +67,8 @@ def sampled(questions: list[Question], params: Params, before: Journal) -> Sampl
     requests = [
         Request(f"{each.id}/{sample}", each, asked, sample) for each in questions for sample in range(settings.n)
     ]
-    engine = factory.make(settings.teacher, TEACHER, params, runtime.derive_seed(params.seed, "distill"), "distill.teacher")
+    seed = runtime.derive_seed(params.seed, "distill")
+    engine = factory.make(settings.teacher, TEACHER, params, seed, "distill.teacher")
     samples: Samples = defaultdict(dict)
     with progress(len(requests), "teacher samples") as advance:
         for completion in before.generate(engine, requests, settings.sampling):

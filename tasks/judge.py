@@ -5,13 +5,11 @@ Exactly the arms of params.yaml are read: a file that an arm of an earlier recip
 other questions than those in data/curated are refused, with the file and the row.
 """
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from grandrounds import files
 from grandrounds.domain.scoring import summarise
-from grandrounds.engines import factory, judges
+from grandrounds.engines import judges, replies
 from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.records import Prediction, Question, Verdict
@@ -25,7 +23,8 @@ VERDICTS = "data/verdicts.parquet"
 def main(item: str | None, params: Params) -> None:
     curated = {split: f"data/curated/{split}.parquet" for split in params.predict.splits}
     # a missing key ends the stage before anything is read
-    engines = [judges.make(name, each, params.judge.prompt, factory.cache("judge")) for name, each in params.judge.judges.items()]
+    kept = replies.folder("judge")
+    engines = [judges.make(name, each, params.judge.prompt, kept) for name, each in params.judge.judges.items()]
     with stage_run("judge", None, params, inputs=[*curated.values(), PREDICTIONS], outputs=[VERDICTS]) as run:
         questions = [question for path in curated.values() for question in files.read(path, Question)]
         predictions = [row for arm in params.predict.arms for row in read(arm, questions, params.predict.prompts)]

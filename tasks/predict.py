@@ -29,7 +29,8 @@ def main(item: str, params: Params) -> None:
         journal("predict", item, run.identity) as before,
     ):
         seed = runtime.derive_seed(params.seed, "predict")
-        engine = factory.make(settings.engine, BASE, params, seed, "predict.engine", adapter if adapter != BASE else None)
+        on_base = adapter if adapter != BASE else None
+        engine = factory.make(settings.engine, BASE, params, seed, "predict.engine", on_base)
         asked = forms.read(params.prompts)
         requests = {
             f"{prompt}/{question.id}": Request(f"{prompt}/{question.id}", question, prompts.form(prompt, asked))

@@ -1,6 +1,5 @@
 """From the settings of an engine to the engine."""
 
-import os
 from pathlib import Path
 
 from grandrounds import lora, models, runtime
@@ -19,11 +18,11 @@ def make(
     where: str,
     adapter: str | Path | None = None,
 ) -> Engine:
-    """The engine of one stage, whose settings stand at the key `where` of params.yaml. `model`, and an adapter on it, are folders for the engines that load them; the others
-    ask for the model that their settings name.
+    """The engine of one stage, whose settings stand at the key `where` of params.yaml.
 
-    Raises UserError, before anything is generated, for what can be known by then: a folder that is missing, a package,
-    a key.
+    `model`, and an adapter on it, are folders for the engines that load them; the others ask for the model that their
+    settings name. Raises UserError, before anything is generated, for what can be known by then: a folder that is
+    missing, a package, a key.
     """
     if isinstance(settings, TransformersEngine):
         from grandrounds.engines.local import LocalEngine
@@ -36,14 +35,7 @@ def make(
         from grandrounds.engines.vllm import VllmInProcess
 
         return VllmInProcess(settings, model, adapter, params.compute.precision, seed, IMAGES)
+    from grandrounds.engines import replies
     from grandrounds.engines.remote import RemoteEngine
 
-    return RemoteEngine(settings, IMAGES, seed, cache("engines"), where)
-
-
-def cache(name: str) -> Path:
-    """Where replies are kept: with the project, which inside a DVC experiment is not the working folder.
-
-    A sample's seed is part of what was asked, so the samples of one question never stand for one another.
-    """
-    return Path(os.environ.get("DVC_ROOT") or ".", ".cache", name)
+    return RemoteEngine(settings, IMAGES, seed, replies.folder("engines"), where)

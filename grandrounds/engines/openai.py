@@ -5,6 +5,7 @@ are data from a stranger: read strictly, and never trusted to be of the right sh
 """
 
 import base64
+import functools
 import json
 import logging
 import re
@@ -104,7 +105,7 @@ class OpenAIEndpoint:
                 timeout=self._settings.timeout,
                 max_retries=0,  # retries are the transport's
                 # half the time a request that httpx's own transport takes, and it is time of the one event loop
-                http_client=openai.DefaultAioHttpClient(timeout=self._settings.timeout),
+                http_client=openai.DefaultAioHttpClient(timeout=self._settings.timeout, verify=_certificates()),
             )
         return self._client
 
@@ -176,6 +177,14 @@ class OpenAIEndpoint:
         }
         key, advice = mend[status]
         return UserError(f"{self._where}{key}: {self.name} answered {status} for model {model}; {advice}")
+
+
+@functools.cache
+def _certificates() -> Any:
+    """The client library's own TLS settings, read once: they are as dear as fifty requests."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def read(done: object) -> Reply:

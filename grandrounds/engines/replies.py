@@ -14,6 +14,11 @@ from pathlib import Path
 from grandrounds.errors import UserError
 
 
+def folder(name: str) -> Path:
+    """Where replies are kept: with the project, which inside a DVC experiment is not the working folder."""
+    return Path(os.environ.get("DVC_ROOT") or ".", ".cache", name)
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One answer of an endpoint; token counts are None where it did not say."""

@@ -7,6 +7,7 @@ import pytest
 
 from grandrounds import files
 from grandrounds.domain import answers
+from grandrounds.engines import replies
 from grandrounds.errors import UserError
 from grandrounds.records import Prediction, Question, Verdict
 from tasks import judge
@@ -90,4 +91,4 @@ def test_a_whole_run_reads_exactly_the_arms_of_params(project, monkeypatch):
 
 def test_replies_are_kept_with_the_project(project, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", "/somewhere")
-    assert str(judge.cache()) == "/somewhere/.cache/judge"
+    assert str(replies.folder("judge")) == "/somewhere/.cache/judge"
