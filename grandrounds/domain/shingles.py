@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 SHINGLE = 5  # bytes
 ROWS = 8  # minima a band: two texts that share a fifth of their shingles meet in one band of 400,000
 RECALL = 0.999  # of the pairs right at the threshold; nearer ones are found surely
+LEAST = 0.6  # threshold: below it, bands grow into the hundreds and so does the memory of a text
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits even-handed: 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4)
 
@@ -26,9 +27,9 @@ def bands(threshold: float) -> int:
 
     A band agrees with probability threshold ** ROWS (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4).
     """
-    if not 0.5 <= threshold < 1:
-        raise ValueError(f"a threshold from 0.5 to below 1 is wanted, not {threshold}")
-    return math.ceil(math.log(1 - RECALL) / math.log(1 - threshold**ROWS))
+    if not LEAST <= threshold <= 1:
+        raise ValueError(f"a threshold from {LEAST} to 1 is wanted, not {threshold}")
+    return 1 if threshold == 1 else math.ceil(math.log(1 - RECALL) / math.log(1 - threshold**ROWS))
 
 
 def pack(texts: Sequence[bytes]) -> Packed:
