@@ -8,7 +8,7 @@ checked exactly. Time and memory grow with the number of texts, not of pairs (do
 Pictures are in :mod:`grandrounds.domain.pictures`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 import numpy as np
@@ -91,8 +91,3 @@ def _meeting(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np
         one, other = order[:-step][meet], order[step:][meet]
         codes.append(np.minimum(one, other) * len(keys) + np.maximum(one, other))
     return np.concatenate(codes) if codes else np.empty(0, np.int64)
-
-
-def rows(questions: Sequence[Question]) -> Iterator[tuple[str, str]]:
-    """(id, whole text) of each question."""
-    return ((question.id, whole_text(question)) for question in questions)

@@ -48,6 +48,7 @@ class LocalEngine:
         self, requests: Iterable[Request], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
         plan = self.plan(requests, sampling)
+        print(f"  {plan}", flush=True)
         for name, problem in plan.refused.items():
             if name not in done:
                 yield Completion(name, "", 0, False, problem)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -124,3 +125,38 @@ def test_pipeline_survives_a_kill_runs_to_its_end_and_then_has_nothing_to_do(pro
     assert "Running stage" not in second and "up to date" in second
     assert seconds < 15
     assert "up to date" in dvc(project, "status")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_filter_killed_at_twenty_moments_writes_the_same_file(project: Path) -> None:
+    dvc(project, "repro", "-s", "curate")
+    dvc(project, "repro", "-s", "base")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["filter"] |= {"n": 64, "keep": {"min": 1, "max": 40}, "stopping": {"type": "exact"}}
+    params["filter"]["engine"]["batch"] = 32
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    command, output = [sys.executable, "-m", "tasks.filter", "text"], project / "data/filtered/text.parquet"
+    begin = time.monotonic()
+    subprocess.run(command, cwd=project, env=environment(), check=True, capture_output=True)
+    whole, found = time.monotonic() - begin, [output.read_bytes()]
+    rng = random.Random(7)
+    resumed = 0
+    for _ in range(20):
+        output.unlink(missing_ok=True)
+        running = subprocess.Popen(
+            command, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        time.sleep(rng.uniform(0.3, 1.0) * whole)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        if output.exists():  # it was done before the kill
+            found.append(output.read_bytes())
+            continue
+        resumed += any((project / ".scratch/samples/filter-text").glob("*.jsonl"))
+        if rng.random() < 0.5:  # else the next one goes on, and is killed as well
+            subprocess.run(command, cwd=project, env=environment(), check=True, capture_output=True)
+            found.append(output.read_bytes())
+    subprocess.run(command, cwd=project, env=environment(), check=True, capture_output=True)
+    assert set(found) | {output.read_bytes()} == {found[0]} and resumed > 5
