@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from grandrounds import files
-from grandrounds.domain.leakage import shared
+from grandrounds.domain.leakage import Leak, shared
 from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.records import SPLITS, Quarantined, Question
 from grandrounds.reporting.datacard import data_card
-from grandrounds.sources.assembly import Assembled, Leak, assemble
+from grandrounds.sources.assembly import Assembled, assemble
 from grandrounds.sources.gathering import Read, account, gather
 from grandrounds.tracking.stage import stage_run, task_main
 
@@ -39,7 +39,7 @@ def main(item: str | None, params: Params) -> None:
             files.write(f"data/curated/{split}.parquet", questions, Question)
         quarantine = [row for taken in read.taken.values() for row in taken.quarantine]
         files.write(QUARANTINE, quarantine, Quarantined)
-        leaked = [leak.question for leak in done.leaks]
+        leaked = [leak.row for leak in done.leaks]
         metrics = account(read, params, done.splits, done.repeated, leaked)
         metrics |= {"leaks": 0, "splits": {split: describe(questions) for split, questions in done.splits.items()}}
         audit = {key: metrics[key] for key in ("read", "kept", "dropped", "leaks")}
@@ -61,7 +61,7 @@ def settle(read: Read, params: Params) -> Assembled:
     if done.leaks and params.curate.leakage == "fail":
         first = done.leaks[0]
         raise UserError(
-            f"curate: {len(done.leaks)} training questions are in an evaluation set too; first '{first.question.id}', "
+            f"curate: {len(done.leaks)} training questions are in an evaluation set too; first '{first.row.id}', "
             f"by its {first.what}, which '{first.against.id}' of {first.against.split} has; take them out of the "
             "source, or set curate.leakage: remove"
         )
@@ -92,8 +92,8 @@ def unique(splits: dict[str, list[Question]]) -> tuple[dict[str, list[Question]]
 def pair_of(leak: Leak) -> dict[str, Any]:
     """A removed question beside what it has in common with which question of an evaluation set."""
     return {
-        "removed": leak.question.id,
-        "source": leak.question.source,
+        "removed": leak.row.id,
+        "source": leak.row.source,
         "by": leak.what,
         "of": leak.against.id,
         "split": leak.against.split,

@@ -1,8 +1,18 @@
-"""Splits that share nothing: no group, no question, no picture in two of them."""
+"""Splits that share nothing: no group, no question, no picture in two of them.
 
-from collections.abc import Mapping, Sequence
+:func:`shared` says whether any two splits have the very same thing; :func:`without_leaks` also finds what is nearly the
+same, and takes it from training. Evaluation sets are never altered: a benchmark without some of its questions is
+another benchmark.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
+from grandrounds.domain.copies import Pair
+from grandrounds.domain.duplicates import THRESHOLD, text_pairs, whole_text
+from grandrounds.errors import UserError
 from grandrounds.records import Question
 
 # pretrain is what the embedded base is built from; train asks about the same groups again, and is never scored
@@ -19,6 +29,100 @@ def shared(splits: Mapping[str, Sequence[Question]]) -> dict[str, list[str]]:
             both = {key(q) for q in splits[first]} & {key(q) for q in splits[second]} - {""}
             if both:
                 found[f"{first} & {second}: {what}"] = sorted(both)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A row that training or validation has in common with an evaluation set, beside the row that it repeats."""
+
+    row: Question
+    against: Question
+    what: Literal["group", "image", "question"]
+    similarity: float = 1.0  # of the pictures or the texts (copies.Pair)
+
+
+def without_leaks(
+    splits: Mapping[str, Sequence[Question]],
+    images: Iterable[Pair],
+    policy: Literal["remove", "fail"] = "remove",
+    threshold: float = THRESHOLD,
+) -> tuple[dict[str, list[Question]], list[Leak]]:
+    """The splits without what leaks, and why each row went.
+
+    `val` gives way to every evaluation set, `train` to those and to what stays of `val`; `pretrain` is left alone
+    (TOGETHER). `images`: near-duplicate pictures by file name (:func:`grandrounds.domain.pictures.image_pairs`).
+    UserError under "fail" when anything leaks.
+    """
+    images = list(images)
+    clean = {name: list(rows) for name, rows in splits.items()}
+    kept_out = [row for name, rows in clean.items() if name not in TOGETHER | {"val"} for row in rows]
+    found: list[Leak] = []
+    for name in ("val", "train"):
+        leaking = leaks(clean.get(name, []), kept_out, images, threshold)
+        gone = {leak.row.id for leak in leaking}
+        if name in clean:
+            clean[name] = [row for row in clean[name] if row.id not in gone]
+        kept_out += clean.get(name, [])
+        found += leaking
+    if found and policy == "fail":
+        first = found[0]
+        raise UserError(
+            f"{len(found)} questions leak into evaluation, the first {first.row.split} '{first.row.id}': its "
+            f"{first.what} is that of {first.against.split} '{first.against.id}'; "
+            "mend the source, or let leaks be removed"
+        )
+    return clean, found
+
+
+def leaks(
+    rows: Sequence[Question], kept_out: Sequence[Question], images: Iterable[Pair], threshold: float = THRESHOLD
+) -> list[Leak]:
+    """Each row, once, of which `kept_out` has the group, else the picture, else the question.
+
+    A picture counts as the same by content or as a near-duplicate in `images`. A question counts by its wording where
+    there is no picture; one text is asked of many pictures, and there the picture decides.
+    """
+    groups, pictures = _first(kept_out, "group"), _first(kept_out, "image")
+    alike = {name: (name, 1.0) for name in pictures}
+    for pair in images:
+        for ours, theirs in ((pair.first, pair.second), (pair.second, pair.first)):
+            if theirs in pictures and pair.similarity > alike.get(ours, ("", 0.0))[1]:
+                alike[ours] = theirs, pair.similarity
+    asked = _asked(rows, kept_out, threshold)
+    found = []
+    for row in rows:
+        if row.group in groups:
+            found.append(Leak(row, groups[row.group], "group"))
+        elif row.image in alike:
+            name, similarity = alike[row.image]
+            found.append(Leak(row, pictures[name], "image", similarity))
+        elif row.id in asked:
+            found.append(Leak(row, *asked[row.id]))
+    return found
+
+
+def _asked(
+    rows: Sequence[Question], kept_out: Sequence[Question], threshold: float
+) -> dict[str, tuple[Question, Literal["question"], float]]:
+    """By id, the nearest text question of `kept_out` for each text row that is near to one."""
+    by_id = {row.id: row for row in kept_out}
+    # kept_out comes first, so that every row that repeats one of it is the second of such a pair
+    texts = ((row.id, whole_text(row)) for row in (*kept_out, *rows) if not row.image)
+    best: dict[str, tuple[Question, Literal["question"], float]] = {}
+    for pair in text_pairs(texts, threshold):
+        nearer = pair.second not in best or pair.similarity > best[pair.second][2]
+        if pair.first in by_id and pair.second not in by_id and nearer:
+            best[pair.second] = by_id[pair.first], "question", pair.similarity
+    return best
+
+
+def _first(rows: Iterable[Question], column: str) -> dict[str, Question]:
+    """The first row for each value of a column, but for the empty one."""
+    found: dict[str, Question] = {}
+    for row in rows:
+        found.setdefault(getattr(row, column), row)
+    found.pop("", None)
     return found
 
 

@@ -26,7 +26,7 @@ from grandrounds.domain.copies import Copies, Pair
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-THRESHOLD = 0.99  # between slices 5 mm apart in one brain (up to 0.989) and crops of up to 4 % a side (from 0.992)
+THRESHOLD = 0.99  # between slices 5 mm apart in one brain (up to 0.987) and crops of up to 4 % a side (from 0.994)
 STORED, COMPARED = 48, 32  # cells a side of the copy that is kept, and of those that are compared
 FREQUENCIES = 4  # a side, the lowest of the cosine transform, searched in the tree
 TRIM = 0.015  # of the side: the step of the windows

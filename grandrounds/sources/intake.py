@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from grandrounds.domain import labelling
 from grandrounds.errors import UserError
 from grandrounds.params import FileSource, PublishedSource, SpecialtyRule
 from grandrounds.records import SPECIALTIES, Quarantined, Question
@@ -23,18 +24,20 @@ Labeller = Callable[[Draft], str]
 
 
 def labeller(rules: Sequence[SpecialtyRule]) -> Labeller:
-    """A draft's specialty by the first rule whose words it has, else `other`."""
-    words_of = {rule: "|".join(map(re.escape, rule.words)) for rule in rules}
-    tried = [(rule, re.compile(rf"\b(?:{words})\b", re.IGNORECASE)) for rule, words in words_of.items()]
+    """A draft's specialty by the first rule whose words it has, else `other`; without rules, by labelling.RULES."""
+    looks: dict[str, labelling.Look] = {
+        "imaging": "modality",
+        "subject": "subject",
+        "question": "question",
+        "any": "any",
+    }
+    table = [labelling.Rule(looks[rule.look], rule.specialty, ", ".join(rule.words)) for rule in rules]
+    label = labelling.labeller(table or labelling.RULES)
 
-    def label(draft: Draft) -> str:
-        for rule, words in tried:
-            texts = (getattr(draft, name) for name in ("subject", "imaging", "question") if rule.look in (name, "any"))
-            if any(map(words.search, texts)):
-                return rule.specialty
-        return "other"
+    def of(draft: Draft) -> str:
+        return label({"subject": draft.subject, "modality": draft.imaging, "question": draft.question}).specialty
 
-    return label
+    return of
 
 
 @dataclass

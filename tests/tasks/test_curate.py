@@ -96,7 +96,7 @@ def test_every_row_is_accounted_for(project: Path) -> None:
     audit = json.loads(Path("data/curated/audit.json").read_text())
     assert len(audit["repeats"]) == 1 and all(name.startswith("ours-") for name in audit["repeats"].values())
     removed = audit["removed"]
-    assert sorted(each["by"] for each in removed) == ["group", "picture", "question"]
+    assert sorted(each["by"] for each in removed) == ["group", "image", "question"]
     assert all(each["split"] == "test" for each in removed)
     quarantine = files.read("data/curated/quarantine.parquet", Quarantined)
     assert [(row.row, row.column, row.file) for row in quarantine] == [

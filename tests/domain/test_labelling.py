@@ -1,0 +1,40 @@
+import pytest
+
+from grandrounds.domain.labelling import RULES, Label, Rule, labeller, shares
+from grandrounds.records import SPECIALTIES
+
+
+@pytest.mark.parametrize(
+    ("texts", "specialty", "word"),
+    [
+        ({"subject": "Pediatrics", "question": "A 3-year-old with leukemia"}, "pediatrics", "Pediatrics"),
+        ({"subject": "Surgical oncology", "question": "An infant"}, "oncology_surgery", "Surgical"),
+        ({"subject": "Ophthalmology"}, "brain_senses", "Ophthalmology"),
+        ({"subject": "Radiology", "modality": "Mammography"}, "oncology_surgery", "Mammography"),
+        ({"modality": "ECG", "question": "Which rhythm is this?"}, "adult_medicine", "ECG"),
+        ({"question": "A 6-month-old has a cough."}, "pediatrics", "month-old"),
+        ({"question": "A man with diabetes has had a stroke."}, "brain_senses", "stroke"),
+        ({"question": "An adult with pneumonia"}, "adult_medicine", "pneumonia"),
+        ({"question": "A patient on agent X"}, "other", ""),
+        ({"question": "the childhoods of an earl; a petition"}, "other", ""),  # whole words only
+        ({}, "other", ""),
+    ],
+)
+def test_the_first_rule_that_applies_decides(texts: dict, specialty: str, word: str) -> None:
+    label = labeller()(texts)
+    assert (label.specialty, label.word) == (specialty, word)
+    assert (label.rule is None) == (specialty == "other")
+    assert label.rule is None or RULES[label.rule].specialty == specialty
+
+
+def test_shares_add_up_and_say_what_no_rule_decided() -> None:
+    label = labeller([Rule("question", "pediatrics", "child"), Rule("question", "brain_senses", "eye")])
+    labels = [label({"question": text}) for text in ("a child's eye", "an eye", "eye", "a knee")]
+    assert labels[0] == Label("pediatrics", 0, "child")
+    assert shares(labels) == {1: 0.5, 0: 0.25, None: 0.25}
+    assert shares([]) == {}
+
+
+def test_the_table_names_every_specialty_and_none_unknown() -> None:
+    assert {rule.specialty for rule in RULES} == set(SPECIALTIES) - {"other"}
+    assert all(word.strip() for rule in RULES for word in rule.words.split(","))
