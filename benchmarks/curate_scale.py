@@ -62,8 +62,9 @@ def question(number: int) -> tuple[str, list[str]]:
     seen, found, past = (", ".join(rng.sample(TERMS, count)) for count in (4, 3, 3))
     return (
         f"A {rng.randint(1, 90)}-year-old {rng.choice(WHO)} {rng.choice(COMES)} {seen} for {rng.randint(2, 30)} days. "
-        f"Heart rate is {rng.randint(50, 160)} per minute, BP {rng.randint(80, 200)}/{rng.randint(40, 110)} mmHg. "
-        f"There is no {found} on the {rng.choice(('left', 'right'))}, but a history of {past}. {rng.choice(ASKS)}"
+        f"Heart rate is {rng.randint(50, 160)} per minute, "
+        f"blood pressure {rng.randint(80, 200)}/{rng.randint(40, 110)} mmHg. There is no {found} on the "
+        f"{rng.choice(('left', 'right'))}. There is a history of {past}. {rng.choice(ASKS)}"
     ), options
 
 
