@@ -136,5 +136,5 @@ class SpecialtyRule(Section):
 class Duplicates(Section):
     """When two questions, or two pictures, count as one (`domain/duplicates.py`, `domain/pictures.py`)."""
 
-    text: Annotated[float, Field(gt=0, le=1)] = 0.85  # Jaccard similarity of shingles, at least
+    text: Annotated[float, Field(ge=0.6, le=1)] = 0.85  # Jaccard similarity of shingles, at least
     image: Annotated[float, Field(gt=0, le=1)] = 0.99  # correlation of small copies, at least
