@@ -1,5 +1,10 @@
 """params.yaml as frozen, strict models. :func:`load` is the only reader."""
 
+from grandrounds.params.adapt import Adapt, Adapter, Lora, SftTraining
+from grandrounds.params.base import Base, EmbeddedModel, HubModel, HubRevision, LocalModel
+from grandrounds.params.compute import Compute
+from grandrounds.params.curate import Curate
+from grandrounds.params.distill import Distill, Gates, Reference
 from grandrounds.params.engines import (
     GeminiEngine,
     OpenAIEngine,
@@ -9,6 +14,13 @@ from grandrounds.params.engines import (
     TransformersEngine,
     VllmEngine,
 )
+from grandrounds.params.filter import Bayesian, Exact, Filter, Full, Keep
+from grandrounds.params.grpo import Gba, Grouped, Grpo, GrpoItem
+from grandrounds.params.judge import Judge, ReferenceJudge
+from grandrounds.params.merge import Beside, Linear, Merge, MergeItem, Method, Ties
+from grandrounds.params.predict import Arm, Predict
+from grandrounds.params.prompts import Prompts
+from grandrounds.params.publish import Publish
 from grandrounds.params.reading import check, load, root
 from grandrounds.params.section import Section
 from grandrounds.params.sources import (
@@ -26,46 +38,7 @@ from grandrounds.params.sources import (
     SpecialtyRule,
     TableSource,
 )
-from grandrounds.params.stages import (
-    ITEMS,
-    STAGES,
-    Adapt,
-    Adapter,
-    Arm,
-    Base,
-    Bayesian,
-    Beside,
-    Compute,
-    Curate,
-    Distill,
-    EmbeddedModel,
-    Exact,
-    Filter,
-    Full,
-    Gates,
-    Gba,
-    Grouped,
-    Grpo,
-    GrpoItem,
-    HubModel,
-    HubRevision,
-    Judge,
-    Keep,
-    Linear,
-    LocalModel,
-    Lora,
-    Merge,
-    MergeItem,
-    Method,
-    Params,
-    Predict,
-    Prompts,
-    Publish,
-    Reference,
-    ReferenceJudge,
-    SftTraining,
-    Ties,
-)
+from grandrounds.params.whole import ITEMS, STAGES, Params
 
 __all__ = [
     "ITEMS",

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from grandrounds import references
 from grandrounds.errors import UserError, unknown
-from grandrounds.params.stages import Params
+from grandrounds.params.whole import Params
 
 
 def root() -> Path:

@@ -1,0 +1,1 @@
+"""One module a group of commands; `cli.py` puts them together."""

@@ -1,0 +1,24 @@
+"""curate: sources, splits, what is refused."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from grandrounds.params.section import Fraction, Name, Section
+from grandrounds.params.sources import AnySource, Duplicates, EmbeddedSource, SpecialtyRule
+
+
+class Curate(Section):
+    sources: Annotated[dict[Name, AnySource], Field(min_length=1)] = {"embedded": EmbeddedSource()}
+    validation: NonNegativeFloat = 0.1  # carved from train by group: below 1 a share of it, from 1 on questions
+    quarantine_share: Fraction = 0.02  # of a source's rows: above it the stage fails
+    max_pixels: PositiveInt = 50_000_000  # a picture with more is refused before it is decoded
+    image_size_cap: Annotated[int, Field(ge=28)] = 1024  # longest side; larger pictures are scaled down
+    duplicates: Duplicates = Duplicates()
+    specialties: tuple[SpecialtyRule, ...] = ()  # tried in order
+    leakage: Literal["remove", "fail"] = "remove"  # training questions that an evaluation set also asks
+
+    @property
+    def embedded(self) -> EmbeddedSource | None:
+        """The embedded source, where it is among the sources."""
+        return next((each for each in self.sources.values() if isinstance(each, EmbeddedSource)), None)
