@@ -63,6 +63,7 @@ def facts(spec: FileSource, taken: Taken, curate: Curate) -> Iterator[tuple[str,
     for what in ("kind", "modality", "specialty"):
         counts = Counter(getattr(question, what) for question in taken.questions)
         yield what, ", ".join(f"{each} {count}" for each, count in sorted(counts.items())) or "none"
+    yield "  decided by", "; ".join(f"{by} {count}" for by, count in taken.labelled.most_common()) or "nothing"
     yield "groups", str(len({question.group for question in taken.questions}))
 
 

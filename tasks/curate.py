@@ -7,16 +7,22 @@ question or picture that stands in two splits all the same stops the stage.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from grandrounds import files
+from grandrounds import files, runtime
+from grandrounds.domain import labelling
 from grandrounds.domain.leakage import Leak, shared
+from grandrounds.engines import factory
+from grandrounds.engines.journal import journal
+from grandrounds.engines.protocol import Request
 from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.records import SPLITS, Quarantined, Question
 from grandrounds.reporting.datacard import data_card
-from grandrounds.sources.assembly import Assembled, assemble
+from grandrounds.sources.assembly import Assembled, assemble, unique
 from grandrounds.sources.gathering import Read, account, gather
+from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
 
 WATCHED = "data/sources"  # users put their data there, or link it, so that DVC sees when it changes
@@ -35,6 +41,8 @@ def main(item: str | None, params: Params) -> None:
             for picture in folder.iterdir():
                 if picture.name not in used:
                     picture.unlink()
+        if params.curate.labeller:
+            run.warn(*ask_specialties(done, read, params, run.identity))
         for split, questions in done.splits.items():
             files.write(f"data/curated/{split}.parquet", questions, Question)
         quarantine = [row for taken in read.taken.values() for row in taken.quarantine]
@@ -72,21 +80,37 @@ def settle(read: Read, params: Params) -> Assembled:
     return done
 
 
-def unique(splits: dict[str, list[Question]]) -> tuple[dict[str, list[Question]], list[Question]]:
-    """The splits without questions that repeat one of their own split word for word, and those.
+def ask_specialties(done: Assembled, read: Read, params: Params, identity: str) -> list[str]:
+    """Ask the labeller for the specialty of what is kept and no rule decided; what it cannot say stays `other`.
 
-    `pretrain` keeps its repetitions: how often it says a thing is what makes the embedded base know it.
+    The shares in `read` then name it. Returns the problems of questions that could not be asked.
     """
-    kept: dict[str, list[Question]] = {}
-    repeated: list[Question] = []
-    for split, questions in splits.items():
-        seen: set[tuple] = set()
-        kept[split] = []
-        for each in questions:
-            asked = (each.id,) if split == "pretrain" else (each.question, tuple(each.options), each.label, each.image)
-            (repeated if asked in seen else kept[split]).append(each)
-            seen.add(asked)
-    return kept, repeated
+    asks = params.curate.labeller
+    assert asks is not None
+    source_of = {name: source for source, taken in read.taken.items() for name in taken.undecided}
+    requests = [
+        Request(question.id, question, labelling.ASKED)
+        for questions in done.splits.values()
+        for question in questions
+        if question.id in source_of
+    ]
+    if not requests:
+        return []
+    seed = runtime.derive_seed(params.seed, "curate", "labeller")
+    engine = factory.make(asks.engine, asks.model or "", params, seed, "curate.labeller.engine")
+    named: dict[str, str] = {}
+    problems = []
+    with journal("curate", None, identity) as kept, progress(len(requests), "specialties") as advance:
+        for completion in kept.generate(engine, requests, asks.sampling):
+            if completion.problem:
+                problems.append(f"question {completion.id}: {completion.problem}")
+            if specialty := labelling.read(completion.text):
+                named[completion.id] = specialty
+                read.taken[source_of[completion.id]].decided_by(f"labeller: {asks.engine.type}")
+            advance()
+    for split, questions in done.splits.items():
+        done.splits[split] = [replace(each, specialty=named.get(each.id, each.specialty)) for each in questions]
+    return problems
 
 
 def pair_of(leak: Leak) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""A tiny untrained model over a few embedded questions, for every test that needs a model; made once."""
+"""What many tests need: a tiny untrained model over a few embedded questions, made once; a loopback endpoint."""
 
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from loopback import PROXIES, SECRET, Server
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
@@ -34,3 +35,19 @@ def tiny(corpus, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     processor = embedded.processor(spec, embedded.corpus(splits["pretrain"], COMPACT), 112)
     embedded.save(root / "model", embedded.model(spec, processor, 7), processor)
     return SimpleNamespace(folder=root / "model", images=root / "images", questions=splits["train"])
+
+
+@pytest.fixture
+def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is in the environment, and no proxy is."""
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server(keyed):
+    """A loopback server that misbehaves as a test tells it to."""
+    found = Server()
+    yield found
+    found.close()

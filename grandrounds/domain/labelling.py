@@ -2,13 +2,16 @@
 
 Datasets name subjects and modalities in many ways and specialties hardly ever. A rule is a row of a table that a reader
 can dispute; which rule decided a row, and what share of rows each decided, is said, so that a table which leaves most
-rows to its last resort is seen to. Children's questions are pediatric whatever their organ, as in hospitals.
+rows to its last resort is seen to. Children's questions are pediatric whatever their organ, as in hospitals. What no
+rule decides, a model may be asked (ASKED, :func:`read`).
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
+
+from grandrounds.domain.prompts import Form
+from grandrounds.records import SPECIALTIES
 
 Look = Literal["subject", "modality", "question", "any"]  # any: the three together
 
@@ -25,7 +28,19 @@ class Label(NamedTuple):
     specialty: str
     rule: int | None  # place in the table; None where no rule applied, and the specialty is "other"
     word: str  # as it stands in the text, "" for none
+    by: str  # what decided, for people: "rule 3: subject, brain_senses"
 
+
+UNDECIDED = "no rule"  # Label.by where no rule applied
+STATED = "stated by the source"
+
+NAMES = {name: name.replace("_", " ") for name in SPECIALTIES}
+ASKED = Form(
+    "Which specialty does the question below belong to: adult medicine; pediatrics; brain senses (neurology, "
+    "psychiatry, eyes, ears); oncology surgery (tumours, operations, injuries); or other? A child's question is "
+    "pediatrics whatever its organ. Do not answer the question: reply with one of the five names only.",
+    thinking=False,
+)
 
 CHILD = "pediatric, pediatrics, paediatric, paediatrics, neonate, neonatal, newborn, infant, toddler, child, children"
 HEAD = "brain, cranial, cerebral, intracranial, neurology, neurosurgery, psychiatry, ophthalmology, otolaryngology, ent"
@@ -70,16 +85,17 @@ def labeller(rules: Sequence[Rule] = RULES) -> Callable[[Mapping[Look, str]], La
         for place, rule, words in tried:
             found = words.search("\n".join(texts.values()) if rule.look == "any" else texts.get(rule.look, ""))
             if found:
-                return Label(rule.specialty, place, found.group())
-        return Label("other", None, "")
+                return Label(rule.specialty, place, found.group(), f"rule {place + 1}: {rule.look}, {rule.specialty}")
+        return Label("other", None, "", UNDECIDED)
 
     return label
 
 
-def shares(labels: Iterable[Label]) -> dict[int | None, float]:
-    """The share of rows that each rule decided, None for those that none did; they add up to 1."""
-    counts = Counter(label.rule for label in labels)
-    return {rule: count / counts.total() for rule, count in counts.most_common()}
+def read(reply: str) -> str:
+    """The specialty that a model named, or "" where it named none, or several."""
+    words = " ".join(re.findall(r"[a-z]+", reply.casefold()))
+    named = [specialty for specialty, name in NAMES.items() if re.search(rf"\b{name}\b", words)]
+    return named[0] if len(named) == 1 else ""
 
 
 def _any_of(words: str) -> re.Pattern[str]:

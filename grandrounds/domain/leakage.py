@@ -1,7 +1,7 @@
 """Splits that share nothing: no group, no question, no picture in two of them.
 
-:func:`shared` says whether any two splits have the very same thing; :func:`without_leaks` also finds what is nearly the
-same, and takes it from training. Evaluation sets are never altered: a benchmark without some of its questions is
+:func:`shared` says whether any two splits have the very same thing; :func:`leaks` also finds what is nearly the same,
+for the caller to take from training. Evaluation sets are never altered: a benchmark without some of its questions is
 another benchmark.
 """
 
@@ -12,7 +12,6 @@ from typing import Literal
 
 from grandrounds.domain.copies import Pair
 from grandrounds.domain.duplicates import THRESHOLD, text_pairs, whole_text
-from grandrounds.errors import UserError
 from grandrounds.records import Question
 
 # pretrain is what the embedded base is built from; train asks about the same groups again, and is never scored
@@ -40,39 +39,6 @@ class Leak:
     against: Question
     what: Literal["group", "image", "question"]
     similarity: float = 1.0  # of the pictures or the texts (copies.Pair)
-
-
-def without_leaks(
-    splits: Mapping[str, Sequence[Question]],
-    images: Iterable[Pair],
-    policy: Literal["remove", "fail"] = "remove",
-    threshold: float = THRESHOLD,
-) -> tuple[dict[str, list[Question]], list[Leak]]:
-    """The splits without what leaks, and why each row went.
-
-    `val` gives way to every evaluation set, `train` to those and to what stays of `val`; `pretrain` is left alone
-    (TOGETHER). `images`: near-duplicate pictures by file name (:func:`grandrounds.domain.pictures.image_pairs`).
-    UserError under "fail" when anything leaks.
-    """
-    images = list(images)
-    clean = {name: list(rows) for name, rows in splits.items()}
-    kept_out = [row for name, rows in clean.items() if name not in TOGETHER | {"val"} for row in rows]
-    found: list[Leak] = []
-    for name in ("val", "train"):
-        leaking = leaks(clean.get(name, []), kept_out, images, threshold)
-        gone = {leak.row.id for leak in leaking}
-        if name in clean:
-            clean[name] = [row for row in clean[name] if row.id not in gone]
-        kept_out += clean.get(name, [])
-        found += leaking
-    if found and policy == "fail":
-        first = found[0]
-        raise UserError(
-            f"{len(found)} questions leak into evaluation, the first {first.row.split} '{first.row.id}': its "
-            f"{first.what} is that of {first.against.split} '{first.against.id}'; "
-            "mend the source, or let leaks be removed"
-        )
-    return clean, found
 
 
 def leaks(

@@ -3,7 +3,7 @@
 from grandrounds.params.adapt import Adapt, Adapter, Lora, SftTraining
 from grandrounds.params.base import Base, EmbeddedModel, HubModel, HubRevision, LocalModel
 from grandrounds.params.compute import Compute
-from grandrounds.params.curate import Curate
+from grandrounds.params.curate import Curate, Labeller
 from grandrounds.params.distill import Distill, Gates, Reference
 from grandrounds.params.engines import (
     GeminiEngine,
@@ -74,6 +74,7 @@ __all__ = [
     "HubRevision",
     "Judge",
     "Keep",
+    "Labeller",
     "Linear",
     "LocalModel",
     "Lora",

@@ -1,11 +1,27 @@
 """curate: sources, splits, what is refused."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
+from grandrounds.params.engines import AnyEngine, Sampling, TransformersEngine, VllmEngine
 from grandrounds.params.section import Fraction, Name, Section
 from grandrounds.params.sources import AnySource, Duplicates, EmbeddedSource, SpecialtyRule
+
+
+class Labeller(Section):
+    """A model that names the specialty of questions; it exists before the pipeline, so `model` is none of its own."""
+
+    engine: AnyEngine
+    model: Path | None = None  # folder, for the engines that load one
+    sampling: Sampling = Sampling(temperature=0.0, max_new_tokens=16)
+
+    @model_validator(mode="after")
+    def _model_where_one_is_loaded(self) -> Self:
+        if (self.model is None) == isinstance(self.engine, TransformersEngine | VllmEngine):
+            raise ValueError("'model', a folder, goes with the engines transformers and vllm, and with no other")
+        return self
 
 
 class Curate(Section):
@@ -16,6 +32,7 @@ class Curate(Section):
     image_size_cap: Annotated[int, Field(ge=28)] = 1024  # longest side; larger pictures are scaled down
     duplicates: Duplicates = Duplicates()
     specialties: tuple[SpecialtyRule, ...] = ()  # tried in order
+    labeller: Labeller | None = None  # asked where neither the source nor a rule says
     leakage: Literal["remove", "fail"] = "remove"  # training questions that an evaluation set also asks
 
     @property

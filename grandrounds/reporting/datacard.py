@@ -34,6 +34,7 @@ def data_card(metrics: Mapping[str, Any], policy: str) -> str:
         "## What became of the rows\n\n" + markdown.table(_account(sources)),
         _left_out(sources),
         _reasons(metrics.get("quarantine") or {}),
+        _labelled(sources),
         "## Splits\n\n" + markdown.table(_splits(splits)),
         f"## Leakage\n\n{leaked} {POLICIES[policy]}",
     ]
@@ -80,6 +81,19 @@ def _reasons(quarantine: Mapping[str, int]) -> str:
     caption = "Each row, with its file, line and column, is in quarantine.parquet beside this card."
     table = Table("Why rows were quarantined", ["reason", "rows"], rows, caption=caption)
     return "## Quarantine\n\n" + markdown.table(table)
+
+
+def _labelled(sources: Mapping[str, Any]) -> str:
+    rows = [
+        Row([name, by, f"{100 * share:.1f} %"])
+        for name, each in sources.items()
+        for by, share in (each.get("labelled") or {}).items()
+    ]
+    if not rows:
+        return ""
+    caption = "A rule is a row of curate.specialties, or of the table that ships (grandrounds/domain/labelling.py)."
+    table = Table("What decided the specialty", ["source", "decided by", "questions"], rows, caption=caption)
+    return "## Specialties\n\n" + markdown.table(table)
 
 
 def _splits(splits: Mapping[str, Any]) -> Table:

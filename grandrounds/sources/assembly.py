@@ -29,6 +29,23 @@ class Assembled:
     repeats: dict[str, str] = field(default_factory=dict)  # id of a dropped question -> of the one that stays
 
 
+def unique(splits: Mapping[str, Sequence[Question]]) -> tuple[dict[str, list[Question]], list[Question]]:
+    """The splits without questions that repeat one of their own split word for word, and those.
+
+    `pretrain` keeps its repetitions: how often it says a thing is what makes the embedded base know it.
+    """
+    kept: dict[str, list[Question]] = {}
+    repeated: list[Question] = []
+    for split, questions in splits.items():
+        seen: set[tuple] = set()
+        kept[split] = []
+        for each in questions:
+            asked = (each.id,) if split == "pretrain" else (each.question, tuple(each.options), each.label, each.image)
+            (repeated if asked in seen else kept[split]).append(each)
+            seen.add(asked)
+    return kept, repeated
+
+
 def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curate, seed: int) -> Assembled:
     """Splits without repetitions and leaks, and what was dropped for them.
 

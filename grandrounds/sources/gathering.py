@@ -62,6 +62,11 @@ def _embed(read: Read, spec: EmbeddedSource, params: Params, folder: Path) -> No
             read.hashes[name] = image_hash(Image.open(io.BytesIO(png)))
 
 
+def shares(labelled: Counter[str]) -> dict[str, float]:
+    """The share of a source's questions whose specialty each rule decided; they add up to 1."""
+    return {by: round(count / labelled.total(), 4) for by, count in labelled.most_common() if count}
+
+
 def account(
     read: Read,
     params: Params,
@@ -90,6 +95,7 @@ def account(
             "duplicate": taken.repeated + again[name],
             "quarantined": len(taken.quarantine),
             "leaked": leaks[name],
+            "labelled": shares(taken.labelled),
         }
     reasons = Counter(kind(row) for taken in read.taken.values() for row in taken.quarantine)
     total = {key: sum(each[key] for each in sources.values()) for key in ("read", "kept")}

@@ -20,11 +20,14 @@ from grandrounds.sources.store import Refused
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Labeller = Callable[[Draft], str]
+Labeller = Callable[[Draft], labelling.Label]
 
 
 def labeller(rules: Sequence[SpecialtyRule]) -> Labeller:
-    """A draft's specialty by the first rule whose words it has, else `other`; without rules, by labelling.RULES."""
+    """A draft's specialty: what its source states, else by the first rule whose words it has, else `other`.
+
+    Without rules of the user's own, by labelling.RULES.
+    """
     looks: dict[str, labelling.Look] = {
         "imaging": "modality",
         "subject": "subject",
@@ -34,8 +37,10 @@ def labeller(rules: Sequence[SpecialtyRule]) -> Labeller:
     table = [labelling.Rule(looks[rule.look], rule.specialty, ", ".join(rule.words)) for rule in rules]
     label = labelling.labeller(table or labelling.RULES)
 
-    def of(draft: Draft) -> str:
-        return label({"subject": draft.subject, "modality": draft.imaging, "question": draft.question}).specialty
+    def of(draft: Draft) -> labelling.Label:
+        if draft.specialty:
+            return labelling.Label(draft.specialty, None, "", labelling.STATED)
+        return label({"subject": draft.subject, "modality": draft.imaging, "question": draft.question})
 
     return of
 
@@ -48,6 +53,13 @@ class Taken:
     quarantine: list[Quarantined] = field(default_factory=list)
     repeated: int = 0  # the same question, options, answer and picture as an earlier row
     left_out: Counter[str] = field(default_factory=Counter)  # reason -> rows that the set has and that are not meant
+    labelled: Counter[str] = field(default_factory=Counter)  # what decided a specialty -> questions
+    undecided: list[str] = field(default_factory=list)  # ids of questions that no rule gave a specialty
+
+    def decided_by(self, labeller: str) -> None:
+        """Count a question that no rule decided for the labeller that did."""
+        self.labelled[labelling.UNDECIDED] -= 1
+        self.labelled[labeller] += 1
 
     @property
     def read(self) -> int:
@@ -86,7 +98,8 @@ def take(
                 raise outcome
             if outcome.id and ids.setdefault(outcome.id, row.number) != row.number:
                 raise Refused(f"id '{outcome.id[:60]}' stands already in row {ids[outcome.id]}", "id")
-            question = _question(name, spec, outcome, gallery, label, on_picture)
+            labelled = label(outcome)
+            question = _question(name, spec, outcome, labelled.specialty, gallery, on_picture)
         except Refused as refused:
             taken.quarantine.append(_quarantined(name, row, refused))
             continue
@@ -95,6 +108,9 @@ def take(
         else:
             seen.add(question.id)
             taken.questions.append(question)
+            taken.labelled[labelled.by] += 1
+            if labelled.by == labelling.UNDECIDED:
+                taken.undecided.append(question.id)
     return taken
 
 
@@ -102,12 +118,12 @@ def _question(
     name: str,
     spec: FileSource,
     draft: Draft,
+    specialty: str,
     gallery: Gallery,
-    label: Labeller,
     on_picture: Callable[[str, "Image"], None],
 ) -> Question:
-    if draft.specialty and draft.specialty not in SPECIALTIES:
-        raise Refused(f"'{draft.specialty[:60]}' is none of {', '.join(SPECIALTIES)}", "specialty")
+    if specialty not in SPECIALTIES:
+        raise Refused(f"'{specialty[:60]}' is none of {', '.join(SPECIALTIES)}", "specialty")
     image = ""
     if draft.picture is not None:
         image, picture = gallery.take(draft.picture)
@@ -122,7 +138,7 @@ def _question(
         source=name,
         split=spec.role,
         group=group or (f"picture/{image}" if image else f"question/{digest}"),
-        specialty=draft.specialty or label(draft),
+        specialty=specialty,
         topic=draft.topic or "none given",
         modality="image_text" if image else "text",
         kind="multiple_choice" if draft.options else "yes_no" if _is_yes_no(draft) else "open_ended",

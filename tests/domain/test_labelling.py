@@ -1,6 +1,6 @@
 import pytest
 
-from grandrounds.domain.labelling import RULES, Label, Rule, labeller, shares
+from grandrounds.domain.labelling import RULES, UNDECIDED, Label, Rule, labeller, read
 from grandrounds.records import SPECIALTIES
 
 
@@ -27,12 +27,28 @@ def test_the_first_rule_that_applies_decides(texts: dict, specialty: str, word: 
     assert label.rule is None or RULES[label.rule].specialty == specialty
 
 
-def test_shares_add_up_and_say_what_no_rule_decided() -> None:
+def test_a_label_says_what_decided() -> None:
     label = labeller([Rule("question", "pediatrics", "child"), Rule("question", "brain_senses", "eye")])
-    labels = [label({"question": text}) for text in ("a child's eye", "an eye", "eye", "a knee")]
-    assert labels[0] == Label("pediatrics", 0, "child")
-    assert shares(labels) == {1: 0.5, 0: 0.25, None: 0.25}
-    assert shares([]) == {}
+    assert label({"question": "a child's eye"}) == Label("pediatrics", 0, "child", "rule 1: question, pediatrics")
+    assert label({"question": "an eye"}).by == "rule 2: question, brain_senses"
+    assert label({"question": "a knee"}) == Label("other", None, "", UNDECIDED)
+
+
+@pytest.mark.parametrize(
+    ("reply", "specialty"),
+    [
+        ("pediatrics", "pediatrics"),
+        (" **Brain-senses**.\n", "brain_senses"),
+        ("oncology_surgery", "oncology_surgery"),
+        ("Other", "other"),
+        ("pediatrics or adult medicine", ""),
+        ("another one", ""),
+        ("", ""),
+        ("I cannot say.", ""),
+    ],
+)
+def test_a_reply_names_one_specialty_or_none(reply: str, specialty: str) -> None:
+    assert read(reply) == specialty
 
 
 def test_the_table_names_every_specialty_and_none_unknown() -> None:

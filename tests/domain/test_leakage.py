@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 
 from grandrounds.domain.copies import Pair
 from grandrounds.domain.duplicates import text_pairs, whole_text
-from grandrounds.domain.leakage import leaks, shared, without_leaks
+from grandrounds.domain.leakage import leaks, shared
 from grandrounds.domain.splitting import carve
-from grandrounds.errors import UserError
 from grandrounds.records import Question
 
 STEM = (
@@ -66,30 +65,17 @@ def test_of_pictures_the_picture_decides_and_not_the_text() -> None:
     ]
 
 
-def test_evaluation_stays_whole_and_validation_gives_way_to_it() -> None:
-    splits = {
-        "pretrain": [row("p")],  # is no leak: the embedded base is built from it
-        "train": [row("t1"), row("t2", question="Only of validation " * 9, options=[]), row("t3", question="x")],
-        "val": [row("v1", "val"), row("v2", "val", question="Only of validation " * 9, options=[])],
-        "test": [TEST],
-        "unseen": [],
-    }
-    clean, found = without_leaks(splits, [])
-    assert [(each.row.id, each.against.id) for each in found] == [("v1", "test"), ("t1", "test"), ("t2", "v2")]
-    assert {name: [each.id for each in rows] for name, rows in clean.items()} == {
-        "pretrain": ["p"], "train": ["t3"], "val": ["v2"], "test": ["test"], "unseen": [],
-    }  # fmt: skip
-    assert without_leaks(clean, [])[1] == []
-    with pytest.raises(
-        UserError, match="3 questions leak into evaluation, the first val 'v1': its question is that of"
-    ):
-        without_leaks(splits, [], "fail")
+def test_each_row_leaks_once_and_by_the_first_that_has_it() -> None:
+    only = {"question": "Only of validation " * 9, "options": []}
+    kept_out = [TEST, row("v", "val", **only)]
+    found = leaks([row("t1"), row("t2", **only), row("t3", question="x")], kept_out, [])
+    assert [(each.row.id, each.against.id) for each in found] == [("t1", "test"), ("t2", "v")]
 
 
-def test_the_embedded_corpus_stays_as_it_is(corpus) -> None:
+def test_nothing_of_the_embedded_corpus_leaks(corpus) -> None:
     splits, _ = corpus
-    clean, found = without_leaks(splits, [], "fail")
-    assert clean == splits and found == [] and shared(clean) == {}
+    kept_out = [question for name in ("val", "test", "unseen") for question in splits[name]]
+    assert leaks(splits["train"], kept_out, []) == [] and shared(splits) == {}
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), min_size=2, max_size=30)

@@ -1,5 +1,6 @@
 """A real server: `transformers serve` on loopback, with the tiny model, a local folder and no hub."""
 
+import json
 import os
 import socket
 import subprocess
@@ -7,16 +8,22 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from loopback import PROXIES
 
+from grandrounds import files
 from grandrounds.domain import prompts
 from grandrounds.engines import chat, judges
 from grandrounds.engines.protocol import Request
 from grandrounds.engines.remote import RemoteEngine
-from grandrounds.params import OpenAIEngine, Sampling
-from grandrounds.records import Prediction
+from grandrounds.params import OpenAIEngine, Sampling, check
+from grandrounds.records import Difficulty, Prediction, Question, Verdict
+from tasks import distill, judge
+from tasks import filter as filtering
 
 SERVE = "from transformers.cli.transformers import main; main()"
 PATIENCE = 120  # seconds until it answers: it imports torch on a machine that may be busy
@@ -57,6 +64,60 @@ def healthy(port):
             return reply.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+@pytest.fixture
+def project(tiny, tmp_path, monkeypatch):
+    """A project folder whose three questions are the training split and the test split."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "params.yaml").write_text("")
+    (tmp_path / "data/curated").mkdir(parents=True)
+    (tmp_path / "data/curated/images").symlink_to(tiny.images)
+    (tmp_path / "models/base").mkdir(parents=True)
+    (tmp_path / "models/teacher").mkdir()
+    questions = [each for each in tiny.questions if each.modality == "text"][:3]
+    files.write("data/curated/train.parquet", questions, Question)
+    files.write("data/curated/test.parquet", [replace(each, split="test") for each in questions], Question)
+    return questions
+
+
+def settings(served, **changes):
+    raw = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        raw[key] |= value
+    return check(raw)
+
+
+def test_filter_and_distill_through_it_are_whole_stages(served, keyed, project):
+    few = {"engine": served.model_dump(), "n": 2, "keep": {"min": 0, "max": 1}, "sampling": {"max_new_tokens": 4}}
+    filtering.main("text", settings(served, filter=few))
+    rows = files.read("data/filtered/text.parquet", Difficulty)
+    assert [(row.question_id, row.n, row.correct, row.kept) for row in rows] == [
+        (each.id, 2, 0, True) for each in project
+    ]  # an untrained model: nothing extracted, and the bounds keep what never passes
+    teacher = {"teacher": served.model_dump(), "n": 2, "questions": "train", "sampling": {"max_new_tokens": 4}}
+    files.write("data/filtered/image_text.parquet", [], Difficulty)
+    distill.main(None, settings(served, distill=teacher))
+    said = json.loads(Path("reports/distill/metrics.json").read_text())
+    assert said["accepted"] == 0 and said["rejected"] == {"never_read": 3} and 0 < said["mean_tokens"] <= 4
+
+
+def test_judge_through_it_is_a_whole_stage(served, keyed, project, monkeypatch):
+    monkeypatch.setattr(chat, "LONGEST_WAIT", 0.05)
+    rows = [
+        Prediction("base", each.id, "test", "reasoning", "<think>x</think><answer>y</answer>", 5, True, True, True, "y",
+                   False, False)
+        for each in project
+    ]  # fmt: skip
+    files.write("data/predictions/base.parquet", rows, Prediction)
+    arms = {"base": {"adapter": "models/base", "title": "Base", "family": "base"}}
+    asked = {"splits": ["test"], "prompts": ["reasoning"], "arms": arms}
+    by = {"judges": {"served": served.model_dump()}, "baselines": ["base"], "resamples": 200}
+    judge.main(None, settings(served, predict=asked, judge=by))
+    verdicts = files.read("data/verdicts.parquet", Verdict)
+    assert len(verdicts) == 3 and all(each.evaluation.startswith("unscored: ") for each in verdicts)
+    assert json.loads(Path("reports/judge/metrics.json").read_text())["base"]["test"]["accuracy"] == 0
 
 
 @pytest.mark.parametrize("modality", ["text", "image_text"])

@@ -58,9 +58,10 @@ def test_the_first_rule_whose_words_are_there_decides() -> None:
     label = labeller(rules)
     from grandrounds.sources.layout import Draft
 
-    assert label(Draft("An INFANT's head?", "a", subject="Head")) == "pediatrics"
-    assert label(Draft("Which infantry?", "a", subject="Head")) == "brain_senses"
-    assert label(Draft("A head?", "a")) == "other"
+    assert label(Draft("An INFANT's head?", "a", subject="Head")).specialty == "pediatrics"
+    assert label(Draft("Which infantry?", "a", subject="Head")).by == "rule 2: subject, brain_senses"
+    assert label(Draft("A head?", "a")).specialty == "other"
+    assert label(Draft("An infant", "a", specialty="brain_senses")).by == "stated by the source"
 
 
 def chat(user: Any, assistant: Any, **more: Any) -> dict[str, Any]:

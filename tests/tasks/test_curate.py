@@ -129,6 +129,32 @@ def test_the_embedded_rows_are_the_same_alone_and_beside_others(project: Path) -
     assert alone == beside
 
 
+def test_what_no_rule_decides_is_asked_of_the_labeller(project: Path, server) -> None:
+    def script(number: int, body: dict) -> str:
+        asked = json.dumps(body)
+        return "Oncology surgery." if "angina" in asked else "pediatrics, or other" if "gout" in asked else "other"
+
+    server.script = script
+    asks = {"engine": {"type": "openai", "model": "m", "endpoints": [server.url]}}
+    rule = {"specialty": "adult_medicine", "words": ["asthma"]}
+    curate.main(None, params(MIXED, quarantine_share=0.2, validation=0, labeller=asks, specialties=[rule]))
+    found = {row.question: row.specialty for rows in splits().values() for row in rows}
+    assert found["What helps in asthma?"] == "adult_medicine"  # a rule decided: not asked
+    assert found["What helps in angina?"] == "oncology_surgery"
+    assert found["What helps in gout?"] == "other"  # two were named, so none was
+    said = json.loads(Path("reports/curate/metrics.json").read_text())["sources"]
+    by = said["ours"]["labelled"]
+    assert set(by) == {"rule 1: any, adult_medicine", "labeller: openai", "no rule"}
+    assert sum(by.values()) == pytest.approx(1, abs=1e-3)
+    assert len(server.bodies) == 17 and "asthma" not in json.dumps(server.bodies)
+    assert "| ours | labeller: openai |" in Path("data/curated/card.md").read_text()
+
+
+def test_a_labeller_needs_a_model_of_its_own() -> None:
+    with pytest.raises(UserError, match=r"curate\.labeller.*'model', a folder, goes with the engines transformers"):
+        params(MIXED, labeller={"engine": {"type": "transformers"}})
+
+
 def test_a_leak_stops_the_stage_where_it_should(project: Path) -> None:
     with pytest.raises(UserError, match=r"3 training questions are in an evaluation set too.*curate\.leakage: remove"):
         curate.main(None, params(MIXED, quarantine_share=0.2, leakage="fail"))
