@@ -4,7 +4,9 @@
 keys and values are computed once and stay one copy: each sample's queries read them in place, and beside them the
 sample's own, which alone are kept per sample. Samples that have ended leave the batch, question by question.
 
-A sample's random numbers come from a generator of its own, so its text does not depend on what else is in the batch.
+A sample's random numbers come from a generator of its own, so its text does not depend on what else is in the batch. In
+half precision attention is computed in float32 all the same: rounded scores depend on how far a prompt is padded, which
+changed 2.4 % of sampled texts between batches of one prompt and of 32.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ATTENTION = "grandrounds_shared_prefix"
+PREFILL = "grandrounds_float32_prefill"  # of models in half precision
 GROWTH = 64  # tokens by which a sample's room grows
 SPARED = 0.8  # samples that have ended leave once the batch can shrink to this share
 
@@ -180,7 +183,7 @@ def attend(query: "Tensor", layer: _Layer, mask: "Tensor", scaling: float) -> "T
     prompts, shared, length, _ = layer.keys.shape  # shared: key-value heads, each read by `heads // shared` queries
     width = samples // prompts
     keys, values = layer.own
-    query = (query * scaling).reshape(samples, shared, heads // shared, size)
+    precision, query = query.dtype, (query.float() * scaling).reshape(samples, shared, heads // shared, size)
 
     def gathered(each: "Tensor") -> "Tensor":  # (samples, shared, group, n) -> (prompts, shared, width * group, n)
         if width == 1:
@@ -192,11 +195,11 @@ def attend(query: "Tensor", layer: _Layer, mask: "Tensor", scaling: float) -> "T
             return each
         return each.reshape(prompts, shared, width, -1, each.shape[-1]).transpose(1, 2).flatten(0, 1)
 
-    before = gathered(query) @ layer.keys.transpose(-1, -2) + mask
-    own = query @ keys.transpose(-1, -2)
-    weights = torch.softmax(torch.cat([spread(before), own], dim=-1), dim=-1, dtype=torch.float32).to(query.dtype)
-    found = spread(gathered(weights[..., :length]) @ layer.values) + weights[..., length:] @ values
-    return found.reshape(samples, 1, heads, size)
+    before = gathered(query) @ layer.keys.float().transpose(-1, -2) + mask
+    own = query @ keys.float().transpose(-1, -2)
+    weights = torch.softmax(torch.cat([spread(before), own], dim=-1), dim=-1)
+    found = spread(gathered(weights[..., :length]) @ layer.values.float()) + weights[..., length:] @ values.float()
+    return found.reshape(samples, 1, heads, size).to(precision)
 
 
 class _Shared:
@@ -227,6 +230,8 @@ class _Shared:
         """Encode the prompts; the logits (prompts, vocabulary) after each."""
         mask = inputs["attention_mask"]
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        if self.model.dtype.itemsize < 4:
+            self.config._attn_implementation = PREFILL
         spatial = "image_grid_thw" in inputs  # the model then works out its own positions
         output = self.model(
             **inputs, **({} if spatial else {"position_ids": positions}), use_cache=True, logits_to_keep=1
@@ -273,10 +278,18 @@ def _lowest(logits: "Tensor") -> float:
 
 def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
     def forward(module: Any, query: "Tensor", keys: _Layer, values: _Layer, mask: "Tensor", scaling: float, **_: Any):
         return attend(query, keys, mask, scaling), None
 
+    def prefill(module: Any, query: "Tensor", keys: "Tensor", values: "Tensor", mask: "Tensor", **more: Any):
+        mask = mask if mask is None or not mask.is_floating_point() else mask.float()
+        found, weights = sdpa_attention_forward(module, query.float(), keys.float(), values.float(), mask, **more)
+        return found.to(query.dtype), weights
+
+    AttentionInterface.register(PREFILL, prefill)
+    AttentionMaskInterface.register(PREFILL, sdpa_mask)
     AttentionInterface.register(ATTENTION, forward)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # never called: the mask is made here

@@ -123,3 +123,12 @@ def test_a_missing_model_or_picture_is_named(tiny, engine) -> None:
     lost = Encoder(engine.encoder.processor, tiny.images.parent / "lost")
     with pytest.raises(UserError, match=r"\.png"):
         lost.prompt(next(q for q in tiny.questions if q.image), prompts.COMPACT["reasoning"])
+
+
+def test_in_half_precision_the_batch_hardly_changes_a_text(tiny) -> None:
+    model, processor = models.load(tiny.folder, "cpu", "bfloat16")
+    halved = model, Encoder(processor, tiny.images)
+    asked = requests(tiny, samples=4)
+    found = [texts(with_batch(halved, batch), asked, temperature=1.0) for batch in (4, 256)]
+    same = [found[0][name] == found[1][name] for name in found[0]]
+    assert sum(same) >= 0.99 * len(same)
