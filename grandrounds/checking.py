@@ -85,7 +85,11 @@ def shown(question: Question) -> str:
     """One question as the pipeline would see it, a field a line."""
     rows = [("question", question.question), *(("option", text) for text in question.options)]
     rows += [("answer", f"{question.label}. {question.answer}" if question.label else question.answer)]
-    rows += [("explanation", question.explanation), ("picture", question.image), ("group", question.group)]
+    rows += [
+        ("explanation", question.explanation),
+        *(("picture", image) for image in question.images),
+        ("group", question.group),
+    ]
     rows += [("specialty", question.specialty), ("topic", question.topic)]
     return "\n".join(f"  {what:12}{_cut(text)}" for what, text in rows if text)
 

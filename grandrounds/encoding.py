@@ -18,7 +18,7 @@ class Rejected(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One prompt. `vision` holds what the processor made of its image (pixel_values, image_grid_thw), or nothing."""
+    """One prompt. `vision` holds what the processor made of its images (pixel_values, image_grid_thw), or nothing."""
 
     ids: list[int]
     kinds: list[int]  # mm_token_type_ids: 1 at image tokens
@@ -43,7 +43,7 @@ class Encoder:
         return self._seen[key]
 
     def text(self, question: Question, asked: Form) -> str:
-        """The prompt as the model's chat template writes it, an image as its one placeholder."""
+        """The prompt as the model's chat template writes it, each image as its one placeholder."""
         return self.processor.apply_chat_template(
             prompts.messages(question, asked),
             tokenize=False,
@@ -55,21 +55,25 @@ class Encoder:
         if not question.image:
             ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
             return Encoded(ids, [0] * len(ids), {})
-        picture = self.image(question)
+        pictures = self.pictures(question)
         try:
-            made = self.processor(text=[rendered], images=[picture], return_tensors="pt")
+            made = self.processor(text=[rendered], images=pictures, return_tensors="pt")
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise Rejected(f"question {question.id}: {question.image} {picture.size}: {reason}") from error
+            shown = ", ".join(f"{name} {each.size}" for name, each in zip(question.images, pictures, strict=True))
+            raise Rejected(f"question {question.id}: {shown}: {reason}") from error
         ids, kinds = made.pop("input_ids")[0].tolist(), made.pop("mm_token_type_ids")[0].tolist()
         made.pop("attention_mask")
         return Encoded(ids, kinds, dict(made))
 
-    def image(self, question: Question) -> Any:
-        """The question's picture as a loaded RGB image."""
+    def pictures(self, question: Question) -> list[Any]:
+        """The question's pictures as loaded RGB images, in order."""
+        return [self._picture(self.images / name) for name in question.images]
+
+    def _picture(self, path: Path) -> Any:
         from PIL import Image
 
-        path = need(self.images / question.image)
+        path = need(path)
         try:
             with Image.open(path) as picture:
                 return picture.convert("RGB")

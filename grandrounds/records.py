@@ -46,6 +46,12 @@ class Question:
     key_facts: list[str]  # what a sound explanation must contain (range, comparison)
     conclusion: str  # what its last statement must agree with
     image: str  # file under data/curated/images, or "" for text
+    more_images: list[str] = field(default_factory=list)  # further ones, in order, where a question has several
+
+    @property
+    def images(self) -> list[str]:
+        """All its pictures, in the order in which they are shown."""
+        return [self.image, *self.more_images] if self.image else []
 
 
 @dataclass(frozen=True, slots=True)

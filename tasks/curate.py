@@ -37,7 +37,7 @@ def main(item: str | None, params: Params) -> None:
             folder.mkdir()
             read = gather(params, folder)
             done = settle(read, params)
-            used = {question.image for questions in done.splits.values() for question in questions}
+            used = {image for questions in done.splits.values() for question in questions for image in question.images}
             for picture in folder.iterdir():
                 if picture.name not in used:
                     picture.unlink()

@@ -5,7 +5,7 @@ for the caller to take from training. Evaluation sets are never altered: a bench
 another benchmark.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -24,8 +24,9 @@ def shared(splits: Mapping[str, Sequence[Question]]) -> dict[str, list[str]]:
     for first, second in combinations(splits, 2):
         if {first, second} == TOGETHER:
             continue
-        for what, key in (("group", _group), ("question", _text), ("image", _image)):
-            both = {key(q) for q in splits[first]} & {key(q) for q in splits[second]} - {""}
+        for what, of in (("group", _group), ("question", _text), ("image", _images)):
+            ours, theirs = ({each for q in splits[name] for each in of(q)} for name in (first, second))
+            both = ours & theirs - {""}
             if both:
                 found[f"{first} & {second}: {what}"] = sorted(both)
     return found
@@ -49,7 +50,7 @@ def leaks(
     A picture counts as the same by content or as a near-duplicate in `images`. A question counts by its wording where
     there is no picture; one text is asked of many pictures, and there the picture decides.
     """
-    groups, pictures = _first(kept_out, "group"), _first(kept_out, "image")
+    groups, pictures = _first(kept_out, _group), _first(kept_out, _images)
     alike = {name: (name, 1.0) for name in pictures}
     for pair in images:
         for ours, theirs in ((pair.first, pair.second), (pair.second, pair.first)):
@@ -60,8 +61,8 @@ def leaks(
     for row in rows:
         if row.group in groups:
             found.append(Leak(row, groups[row.group], "group"))
-        elif row.image in alike:
-            name, similarity = alike[row.image]
+        elif known := [alike[image] for image in row.images if image in alike]:
+            name, similarity = max(known, key=lambda pair: pair[1])
             found.append(Leak(row, pictures[name], "image", similarity))
         elif row.id in asked:
             found.append(Leak(row, *asked[row.id]))
@@ -83,23 +84,24 @@ def _asked(
     return best
 
 
-def _first(rows: Iterable[Question], column: str) -> dict[str, Question]:
-    """The first row for each value of a column, but for the empty one."""
+def _first(rows: Iterable[Question], of: Callable[[Question], list[str]]) -> dict[str, Question]:
+    """The first row for each thing that rows have, but for the empty one."""
     found: dict[str, Question] = {}
     for row in rows:
-        found.setdefault(getattr(row, column), row)
+        for each in of(row):
+            found.setdefault(each, row)
     found.pop("", None)
     return found
 
 
-def _group(question: Question) -> str:
-    return question.group
+def _group(question: Question) -> list[str]:
+    return [question.group]
 
 
-def _text(question: Question) -> str:
-    """The question with its picture's name: one text may be asked about many pictures."""
-    return "\n".join([question.question.casefold(), *sorted(question.options), question.image])
+def _text(question: Question) -> list[str]:
+    """The question with its pictures' names: one text may be asked about many pictures."""
+    return ["\n".join([question.question.casefold(), *sorted(question.options), *question.images])]
 
 
-def _image(question: Question) -> str:
-    return question.image
+def _images(question: Question) -> list[str]:
+    return question.images

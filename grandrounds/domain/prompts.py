@@ -6,7 +6,7 @@ training styles, and four clinical reasoning perspectives for MMedExpert-R1 (260
 wordings: `full` for real models; `compact`, a few words a form, for the embedded one, which is trained on them all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -76,11 +76,14 @@ def user_text(question: Question, asked: Form) -> str:
     return "\n".join(lines)
 
 
-def messages(question: Question, asked: Form, image: object | None = None) -> list[dict]:
-    """The conversation in transformers' chat format; a prefill is a last, unfinished assistant's turn."""
-    content: list[dict] = [{"type": "text", "text": user_text(question, asked)}]
-    if question.image:
-        content.insert(0, {"type": "image", "image": image} if image is not None else {"type": "image"})
+def messages(question: Question, asked: Form, images: Sequence[object] = ()) -> list[dict]:
+    """The conversation in transformers' chat format; a prefill is a last, unfinished assistant's turn.
+
+    `images` are the question's, in order; without them each is its place only.
+    """
+    content: list[dict] = [{"type": "image", "image": each} for each in images]
+    content = content or [{"type": "image"} for _ in question.images]
+    content.append({"type": "text", "text": user_text(question, asked)})
     turns = [{"role": "user", "content": content}]
     if asked.prefill:
         turns.append({"role": "assistant", "content": [{"type": "text", "text": asked.prefill}]})

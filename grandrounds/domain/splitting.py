@@ -46,7 +46,7 @@ def _units(train: Sequence[Question], pairs: Iterable[Pair]) -> dict[str, str]:
     number = {name: place for place, name in enumerate(names)}
     holders: dict[str, list[int]] = {}  # of a question id, and of a picture
     for question in train:
-        for thing in {question.id, question.image} - {""}:
+        for thing in {question.id, *question.images}:
             holders.setdefault(thing, []).append(number[question.group])
     edges = [(first, other) for first, *others in holders.values() for other in others]
     edges += [(holders[p.first][0], holders[p.second][0]) for p in pairs if p.first in holders and p.second in holders]

@@ -55,8 +55,8 @@ class RemoteEngine:
             yield completion(by_id[answer.id], answer, self._price)
 
     def _ask(self, request: Request, sampling: Sampling) -> Ask:
-        picture = self._images / request.question.image if request.question.image else None
-        messages = prompts.messages(request.question, request.form, picture)
+        pictures = [self._images / image for image in request.question.images]
+        messages = prompts.messages(request.question, request.form, pictures)
         return Ask(request.id, messages, sampling, derive_seed(self._seed, request.id))
 
 

@@ -88,5 +88,5 @@ class VllmInProcess:
             raise Rejected(f"question {request.question.id}: a prompt of {length:,} tokens; the context is {room:,}")
         text: dict[str, Any] = {"prompt": self.encoder.text(request.question, request.form)}
         if request.question.image:
-            text["multi_modal_data"] = {"image": self.encoder.image(request.question)}
+            text["multi_modal_data"] = {"image": self.encoder.pictures(request.question)}
         return text

@@ -1,9 +1,9 @@
 """From what the sources gave to splits that share nothing: repetitions dropped, leaks removed, validation carved.
 
 Evaluation sets (test, unseen, and the validation of the embedded corpus) are never altered for the sake of training:
-what training has in common with them goes from training. A question about a picture repeats another when both the
-picture and the text do, since one text is asked of many pictures; it leaks when the picture alone is in an evaluation
-set.
+what training has in common with them goes from training. A question about pictures repeats another when both the
+pictures and the text do, since one text is asked of many pictures; it leaks when one of its pictures is in an
+evaluation set.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,8 @@ def unique(splits: Mapping[str, Sequence[Question]]) -> tuple[dict[str, list[Que
         seen: set[tuple] = set()
         kept[split] = []
         for each in questions:
-            asked = (each.id,) if split == "pretrain" else (each.question, tuple(each.options), each.label, each.image)
+            text = each.question, tuple(each.options), each.label, *each.images
+            asked = (each.id,) if split == "pretrain" else text
             (repeated if asked in seen else kept[split]).append(each)
             seen.add(asked)
     return kept, repeated
@@ -53,7 +54,7 @@ def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curat
     gave is compared with all. `curate.validation` is carved from what files gave to train, by whole groups.
     """
     everything = [question for name in (*EVALUATION, "train") for question in splits[name]]
-    pictures = list(dict.fromkeys(question.image for question in everything if question.image))
+    pictures = list(dict.fromkeys(image for question in everything for image in question.images))
     near = image_pairs(((name, read.hashes[name]) for name in pictures), curate.duplicates.image)
     one_of = {name: pair.first for name, pair in keepers(pictures, near).items()}
 
@@ -95,8 +96,8 @@ def _repetitions(
         if not question.image:
             return whole_text(question)
         # a number is a fact, and texts whose facts differ are never duplicates: so only one picture's questions meet
-        shown = number[one_of.get(question.image, question.image)]
-        return whole_text(replace(question, question=f"{question.question} Picture {shown}."))
+        shown = " ".join(f"Picture {number[one_of.get(image, image)]}." for image in question.images)
+        return whole_text(replace(question, question=f"{question.question} {shown}"))
 
     pairs = text_pairs(((question.id, text(question)) for question in rows), threshold)
     return {row: pair.first for row, pair in keepers([question.id for question in rows], pairs).items()}

@@ -15,7 +15,7 @@ from grandrounds.sources.layout import LONGEST, Draft, Layout, plain
 from grandrounds.sources.rows import Row
 from grandrounds.sources.store import Refused, Store
 
-_PLACE = re.compile(r"\s*<image>\s*")  # where the picture stands; ours stands before the text
+_PLACE = re.compile(r"\s*<image>\s*")  # where a picture stands; ours stand before the text, in order
 
 
 def read(row: Row, layout: Layout, store: Store) -> Draft:

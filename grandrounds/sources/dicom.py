@@ -55,7 +55,9 @@ def reader(cleared: bool, max_pixels: int) -> Any:
             raise refused.at(name) from None
         study = str(dataset.get("StudyInstanceUID", ""))  # a UID is not told on, but it keeps a study together
         group = draft.group or (f"study-{sha256(study.encode()).hexdigest()[:16]}" if study else "")
-        return replace(draft, picture=picture, group=group, imaging=draft.imaging or str(dataset.get("Modality", "")))
+        return replace(
+            draft, pictures=[picture], group=group, imaging=draft.imaging or str(dataset.get("Modality", ""))
+        )
 
     return read
 

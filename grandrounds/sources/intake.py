@@ -122,14 +122,15 @@ def _question(
     gallery: Gallery,
     on_picture: Callable[[str, "Image"], None],
 ) -> Question:
-    if specialty not in SPECIALTIES:
-        raise Refused(f"'{specialty[:60]}' is none of {', '.join(SPECIALTIES)}", "specialty")
-    image = ""
-    if draft.picture is not None:
-        image, picture = gallery.take(draft.picture)
+    if draft.specialty and draft.specialty not in SPECIALTIES:
+        raise Refused(f"'{draft.specialty[:60]}' is none of {', '.join(SPECIALTIES)}", "specialty")
+    images = []
+    for given in draft.pictures:
+        image, picture = gallery.take(given)
         on_picture(image, picture)
+        images.append(image)
     answer = draft.answer.casefold().rstrip(".") if _is_yes_no(draft) else draft.answer
-    content = "\x1f".join([draft.question, *draft.options, answer, image])
+    content = "\x1f".join([draft.question, *draft.options, answer, *(images or [""])])
     digest = sha256(content.encode("utf-8", "replace")).hexdigest()[:16]
     # a published set's groups are its own; an own table's are what its owner says, over all their sources
     group = f"{spec.type}/{draft.group}" if draft.group and isinstance(spec, PublishedSource) else draft.group
@@ -137,10 +138,10 @@ def _question(
         id=f"{name}-{digest}",
         source=name,
         split=spec.role,
-        group=group or (f"picture/{image}" if image else f"question/{digest}"),
+        group=group or (f"picture/{images[0]}" if images else f"question/{digest}"),
         specialty=specialty,
         topic=draft.topic or "none given",
-        modality="image_text" if image else "text",
+        modality="image_text" if images else "text",
         kind="multiple_choice" if draft.options else "yes_no" if _is_yes_no(draft) else "open_ended",
         question=draft.question,
         options=list(draft.options),
@@ -150,7 +151,8 @@ def _question(
         explanation=draft.explanation,
         key_facts=[],
         conclusion=answer,
-        image=image,
+        image=images[0] if images else "",
+        more_images=images[1:],
     )
 
 

@@ -4,7 +4,7 @@ An adapter is a :class:`Layout`: its tables, which column holds what, its licenc
 `read` is a function of its own over :func:`plain`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from grandrounds.sources.store import Refused, Store
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MOST = 16  # pictures of one question
 LONGEST = 20_000  # letters of one text: beyond it a row is no question, but a file in a cell
 
 
@@ -40,7 +41,7 @@ class Draft:
     label: str = ""
     synonyms: list[str] = field(default_factory=list)  # other answers that are as right
     explanation: str = ""
-    picture: "bytes | Image | None" = None
+    pictures: "Sequence[bytes | Image]" = ()
     id: str = ""  # the source's own
     group: str = ""  # the source's own; "": the picture, or the question, is its own group
     topic: str = ""
@@ -74,15 +75,15 @@ def plain(row: Row, layout: Layout, store: Store) -> Draft:
     columns = layout.columns
     question = text(row, columns.question, required=True)
     explanation = text(row, columns.explanation)
-    picture = _picture(row, layout, store)
+    pictures = _pictures(row, layout, store)
     about: dict[str, Any] = {
         name: text(row, getattr(columns, name)) for name in ("id", "group", "topic", "specialty", "subject", "imaging")
     }
     choices = _choices(row, columns)
     if choices is None:
         answer = text(row, columns.answer, required=True)
-        return Draft(question, answer, explanation=explanation, picture=picture, **about)
-    return choice(Draft(question, "", explanation=explanation, picture=picture, **about), row, columns, choices)
+        return Draft(question, answer, explanation=explanation, pictures=pictures, **about)
+    return choice(Draft(question, "", explanation=explanation, pictures=pictures, **about), row, columns, choices)
 
 
 def choice(draft: Draft, row: Row, columns: Columns, choices: list[str]) -> Draft:
@@ -133,24 +134,27 @@ def _choices(row: Row, columns: Columns) -> list[str] | None:
         raise refused.at(name) from None
 
 
-def _picture(row: Row, layout: Layout, store: Store) -> bytes | None:
-    """The picture's file: named in the row, or in the row itself as the hub stores it ({bytes, path})."""
+def _pictures(row: Row, layout: Layout, store: Store) -> list[bytes]:
+    """The pictures' files, in order: named in the row, or in the row itself as the hub stores them ({bytes, path})."""
     name, given = value(row, layout.columns.image)
+    several = [each for each in (given if isinstance(given, list) else [given]) if each not in (None, "")]
     try:
-        if isinstance(given, list):
-            if len(given) > 1:
-                raise Refused(f"{len(given)} pictures; a question has one here")
-            given = given[0] if given else None
-        if isinstance(given, dict):
-            given = given.get("bytes") or given.get("path")
-        if given is None or given == "" or layout.pictures == "none":
+        if not several or layout.pictures == "none":
             if layout.pictures == "required":
                 raise Refused("no picture is given", name or " or ".join(layout.columns.image))
-            return None
-        if isinstance(given, bytes):
-            return given
-        if not isinstance(given, str):
-            raise Refused("neither a file name nor a picture")
-        return store.read(store.find(given), BYTES)
+            return []
+        if len(several) > MOST:
+            raise Refused(f"{len(several)} pictures; {MOST} are allowed")
+        return [_picture(each, store) for each in several]
     except Refused as refused:
         raise refused.at(name) from None
+
+
+def _picture(given: Any, store: Store) -> bytes:
+    if isinstance(given, dict):
+        given = given.get("bytes") or given.get("path")
+    if isinstance(given, bytes):
+        return given
+    if not isinstance(given, str):
+        raise Refused("neither a file name nor a picture")
+    return store.read(store.find(given), BYTES)

@@ -34,7 +34,7 @@ def read(row: Row, layout: Layout, store: Store) -> Draft:
         picture = render(store.path(file), plane, at)
     except Refused as refused:
         raise refused.at(name) from None
-    return replace(draft, picture=picture, group=draft.group or file)  # slices of one volume stay together
+    return replace(draft, pictures=[picture], group=draft.group or file)  # slices of one volume stay together
 
 
 def render(path: Path, plane: str, at: int | None) -> "Image":

@@ -137,7 +137,7 @@ def _trainer_class() -> type:
             images = None
             if fields:
                 fields["mm_token_type_ids"] = [row.kinds for row in rows]
-                images = [[self._encoder.image(q)] if q.image else [] for q, _ in self._asked]
+                images = [self._encoder.pictures(q) for q, _ in self._asked]
             return [row.ids for row in rows], images, fields
 
         def _generate_single_turn(
@@ -166,7 +166,7 @@ def _row(encoder: Encoder, question: Question, form: Form, pictured: bool) -> di
         "question": dataclasses.asdict(question),
         "prefill": form.prefill,
     }
-    return row | ({"images": [encoder.image(question)] if question.image else []} if pictured else {})
+    return row | ({"images": encoder.pictures(question)} if pictured else {})
 
 
 def rollouts(

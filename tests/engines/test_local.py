@@ -2,6 +2,7 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 
 from grandrounds import models
 from grandrounds.domain import prompts
@@ -115,6 +116,17 @@ def test_an_image_becomes_sixteen_visual_tokens(engine, tiny) -> None:
     question = next(q for q in tiny.questions if q.image)
     row = engine.encoder.prompt(question, prompts.COMPACT["reasoning"])
     assert sum(row.kinds) == 16 and tuple(row.vision["image_grid_thw"][0]) == (1, 8, 8)
+
+
+def test_several_pictures_are_shown_in_order(engine, tiny) -> None:
+    first, second = [q for q in tiny.questions if q.image][:2]
+    both = replace(first, id="both", more_images=[second.image])
+    row = engine.encoder.prompt(both, prompts.COMPACT["reasoning"])
+    assert sum(row.kinds) == 32 and row.vision["image_grid_thw"].tolist() == [[1, 8, 8]] * 2
+    alone = [engine.encoder.prompt(q, prompts.COMPACT["reasoning"]).vision["pixel_values"] for q in (first, second)]
+    assert row.vision["pixel_values"].equal(torch.cat(alone))
+    said = texts(engine, [Request(q.id, q, prompts.COMPACT["reasoning"]) for q in (both, first)], temperature=0.0)
+    assert texts(engine, [Request("both", both, prompts.COMPACT["reasoning"])], temperature=0.0)["both"] == said["both"]
 
 
 def test_a_missing_model_or_picture_is_named(tiny, engine) -> None:

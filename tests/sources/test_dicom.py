@@ -12,6 +12,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from grandrounds.domain.labelling import Label
 from grandrounds.params import DicomSource
 from grandrounds.sources import dicom
 from grandrounds.sources.images import Gallery
@@ -228,7 +229,9 @@ def test_a_folder_of_dicom_with_its_questions(tmp_path: Path) -> None:
     rows += [{**rows[0], "image": "none.dcm"}, {**rows[0], "frame": "first"}, {**rows[0], "image": ""}]
     layouts.table(root / "questions.csv", rows)
     spec = DicomSource(type="dicom", role="train", path=root)
-    found = take("scans", spec, Gallery(images, 10**6, 64), lambda draft: draft.imaging or "other")
+    found = take(
+        "scans", spec, Gallery(images, 10**6, 64), lambda draft: Label(draft.imaging or "other", None, "", "imaging")
+    )
     assert [question.specialty for question in found.questions] == ["CT", "CT", "CT", "other"]
     groups = [question.group for question in found.questions]
     assert groups[0] == groups[1] != groups[2] and "1.2.3" not in " ".join(groups)

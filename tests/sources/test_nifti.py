@@ -10,7 +10,7 @@ import pytest
 from grandrounds.params import NiftiSource
 from grandrounds.sources import nifti
 from grandrounds.sources.images import Gallery
-from grandrounds.sources.intake import take
+from grandrounds.sources.intake import labeller, take
 from grandrounds.sources.store import Refused
 
 SHAPE = (6, 8, 10)  # right, anterior, superior
@@ -84,7 +84,7 @@ def test_a_folder_of_volumes_with_its_questions(tmp_path: Path) -> None:
     saved(root / "brain.nii.gz", np.random.default_rng(7).random(SHAPE).astype(np.float32))
     row = {"image": "brain.nii.gz", "plane": "Axial", "slice": 4, "question": "Which plane?", "answer": "axial"}
     layouts.jsonl(root / "questions.jsonl", [row, {**row, "slice": 5}, {**row, "slice": 50}])
-    found = take("mr", NiftiSource(type="nifti", role="test", path=root), Gallery(images, 10**6, 64), lambda _: "other")
+    found = take("mr", NiftiSource(type="nifti", role="test", path=root), Gallery(images, 10**6, 64), labeller(()))
     assert [question.group for question in found.questions] == ["brain.nii.gz"] * 2
     assert len(set(question.image for question in found.questions)) == 2
     assert [row.column for row in found.quarantine] == ["slice"]

@@ -6,11 +6,13 @@ from typing import Any
 import layouts
 import pytest
 
+from grandrounds.domain.labelling import Label
 from grandrounds.errors import UserError
 from grandrounds.params import PublishedSource
 from grandrounds.sources.catalogue import PUBLISHED
 from grandrounds.sources.images import Gallery
 from grandrounds.sources.intake import Taken, take
+from grandrounds.sources.layout import Draft
 
 TEST_ONLY = ("medvlthinker_eval", "medxpertqa_text", "medxpertqa_mm", "mmmu", "cv_bench")
 LIVER = {"kind": "multiple_choice", "label": "B", "answer": "the liver", "options": list(layouts.OPTIONS.values())}
@@ -31,8 +33,12 @@ EXPECTED: dict[str, tuple[list[dict[str, Any]], list[str], int]] = {
     ),
     "pmc_vqa_traces": ([{"answer": "the lung", "label": "D", "explanation": "Air."}], [], 1),
     "medvlthinker_eval": (
-        [{"label": "D", "topic": "slake"}, {"question": "And?", "label": "D", "answer": "the lung"}],
-        ["images: 2 pictures"],
+        [
+            {"label": "D", "topic": "slake"},
+            {"question": "And?", "label": "D", "answer": "the lung"},
+            {"label": "D", "modality": "image_text"},
+        ],
+        [],
         0,
     ),
     "vqa_rad": ([{"kind": "yes_no", "answer": "yes", "group": "vqa_rad/synpic1.jpg", "topic": "SIZE"}], [], 1),
@@ -57,14 +63,26 @@ EXPECTED: dict[str, tuple[list[dict[str, Any]], list[str], int]] = {
         0,
     ),
     "medxpertqa_text": ([{"question": "Why?", "label": "J", "answer": "cause j", "topic": "Diagnosis"}], [], 0),
-    "medxpertqa_mm": ([{"question": "Why?", "label": "A", "modality": "image_text"}], ["images: 2 pictures"], 0),
+    "medxpertqa_mm": (
+        [{"question": "Why?", "label": "A", "modality": "image_text"}],
+        ["images: there is no file 'MM-0-b.jpeg'"],
+        0,
+    ),
     "mmmu": (
-        [{"question": "Which is it?", "label": "B", "answer": "B's"}, {"kind": "open_ended", "answer": "12 mg"}],
-        ["image_2: several pictures"],
+        [
+            {"question": "Which is it?", "label": "B", "answer": "B's"},
+            {"kind": "open_ended", "answer": "12 mg"},
+            {"label": "B"},
+        ],
+        [],
         0,
     ),
     "cv_bench": ([{"label": "B", "answer": "3", "topic": "Count", "group": "cv_bench/000.jpg"}], [], 0),
 }  # fmt: skip
+
+
+def by_subject(draft: Draft) -> Label:
+    return Label(draft.subject or "other", None, "", "subject")
 
 
 def taken(kind: str, root: Path, **more: Any) -> Taken:
@@ -74,7 +92,7 @@ def taken(kind: str, root: Path, **more: Any) -> Taken:
     getattr(layouts, kind)(root / "source")
     values = {"role": "test" if kind in TEST_ONLY else "train", **more}
     spec = PublishedSource(type=kind, path=root / "source", **values)  # type: ignore[arg-type]
-    return take("mine", spec, Gallery(root / "images", 10**6, 64), lambda draft: draft.subject or "other")
+    return take("mine", spec, Gallery(root / "images", 10**6, 64), by_subject)
 
 
 def test_every_published_type_is_tried_here() -> None:
@@ -96,6 +114,13 @@ def test_a_published_layout_is_read(kind: str, tmp_path: Path) -> None:
         assert row.file and row.row and row.source == "mine"
     assert found.left_out.total() == left_out
     assert found.read == len(questions) + len(reasons)
+
+
+def test_a_question_may_have_several_pictures(tmp_path: Path) -> None:
+    last = taken("mmmu", tmp_path).questions[-1]
+    assert len(set(last.images)) == 2 and last.images == [last.image, *last.more_images]
+    assert all((tmp_path / "images" / name).is_file() for name in last.images)
+    assert "<image 1>" in last.question  # what the text calls them
 
 
 def test_the_other_split_is_the_other_rows(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """MedVLThinker-Eval: six public medical VQA benchmarks in one table, all with options.
 
 Read: `UCSC-VLAA/MedVLThinker-Eval`, Parquet: images, question, options (JSON by letter, or one lettered option a line),
-answer_label, answer, dataset_name. `dataset_name` becomes the topic. A question with several pictures (MedXpertQA,
-MMMU) is refused.
+answer_label, answer, dataset_name. `dataset_name` becomes the topic. Questions of MedXpertQA
+and MMMU may have several pictures.
 """
 
 from grandrounds.params import Columns

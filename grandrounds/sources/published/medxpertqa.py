@@ -2,7 +2,7 @@
 
 Read: `TsinghuaC3I/MedXpertQA`: Text/{dev,test}.jsonl and MM/{dev,test}.jsonl (id, question, options by letter, label,
 images as file names, medical_task, body_system, question_type), pictures in images.zip or unpacked. The options stand
-in the question too ("Answer Choices: (A) ..."), and are taken off it. Questions with several pictures are refused.
+in the question too ("Answer Choices: (A) ..."), and are taken off it. A question may have several pictures.
 """
 
 from dataclasses import replace

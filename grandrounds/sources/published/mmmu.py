@@ -2,8 +2,8 @@
 
 Read: `MMMU/MMMU`: <Subject>/{dev,validation}-*.parquet (id, question, options as a Python list, answer, image_1 to
 image_7, img_type, subfield, explanation). The answers to its own test split are not public, so `test` reads validation
-and `train` reads dev. Questions with several pictures are refused, and the place of the only one (<image 1>) is not
-kept.
+and `train` reads dev. All pictures stand before the text; the place of an only one (<image 1>) is not kept, those of
+several are, as what the text calls them.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import replace
 from grandrounds.params import Columns
 from grandrounds.sources.layout import Draft, Layout, Licence, plain
 from grandrounds.sources.rows import Row
-from grandrounds.sources.store import Refused, Store
+from grandrounds.sources.store import Store
 
 SUBJECTS = (
     "Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine", "Pharmacy", "Public_Health",
@@ -21,14 +21,14 @@ _PLACE = re.compile(r"\s*<image \d>\s*")
 
 
 def read(row: Row, layout: Layout, store: Store) -> Draft:
-    for number in range(2, 8):
-        if row.values.get(f"image_{number}"):
-            raise Refused("several pictures; a question has one here", f"image_{number}")
+    pictures = [row.values[name] for name in (f"image_{number}" for number in range(1, 8)) if row.values.get(name)]
+    row = replace(row, values={**row.values, "images": pictures})
     if row.values.get("options") not in (None, "", "[]"):  # then `answer` is a letter, and never an option's text
         layout = replace(layout, columns=layout.columns.model_copy(update={"label": ("answer",), "answer": ()}))
     draft = plain(row, layout, store)
     subject = next((each.replace("_", " ") for each in SUBJECTS if each in draft.id), "")
-    return replace(draft, question=_PLACE.sub(" ", draft.question).strip(), subject=subject)
+    question = draft.question if len(pictures) > 1 else _PLACE.sub(" ", draft.question).strip()
+    return replace(draft, question=question, subject=subject)
 
 
 _VALIDATION = tuple(f"{subject}/validation-*.parquet" for subject in SUBJECTS)
@@ -46,7 +46,7 @@ LAYOUT = Layout(
     },
     columns=Columns(
         options=("options",),
-        image=("image_1",),
+        image=("images",),
         id=("id",),
         topic=("subfield",),
         imaging=("img_type",),
