@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grandrounds.domain.advantages import advantage_shares, advantages, guideline_advantages, total_rewards
-from grandrounds.params import Gba, Grouped
+from grandrounds.params import Gba, Gdpo, Grouped
 
 few = settings(max_examples=40, deadline=None)
 
@@ -134,9 +134,10 @@ def test_uneven_groups_are_refused() -> None:
 
 
 @few
-@given(batches())
-def test_shares_sum_to_one_or_are_all_zero(rewards: torch.Tensor) -> None:
-    shares = advantage_shares(rewards, [1.0] * rewards.shape[1], GROUP)
+@given(batches(), st.sampled_from([Grouped(), Grouped(scale="none"), Gdpo(type="gdpo"), gba(1, 0), gba(0.5, 2, 0.1)]))
+def test_shares_sum_to_one_or_are_all_zero(rewards: torch.Tensor, params) -> None:
+    guidelines = dealt(len(rewards) // GROUP)
+    shares = advantage_shares(rewards, [1.0] * rewards.shape[1], GROUP, guidelines, params)
     assert torch.isfinite(shares).all()
     assert float(shares.sum()) == pytest.approx(1.0) or not shares.any()
 
@@ -144,8 +145,8 @@ def test_shares_sum_to_one_or_are_all_zero(rewards: torch.Tensor) -> None:
 def test_shares_show_the_length_reward_that_drives_all_correct_groups() -> None:
     correct = torch.tensor([1.0] * 8 + [1.0, 0.0] * 4)
     length = torch.tensor([0.01 * i for i in range(8)] + [0.0] * 8)
-    shares = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8)
+    shares = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8, None, Grouped())
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.5], dtype=torch.float64), rtol=0, atol=5e-3)
-    floored = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8, std_floor=0.5)
+    floored = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8, None, Grouped(std_floor=0.5))
     assert floored[1] < 0.01
-    assert not advantage_shares(torch.full((16, 2), 0.7), [1.0, 0.3], 8).any()
+    assert not advantage_shares(torch.full((16, 2), 0.7), [1.0, 0.3], 8, None, Grouped()).any()
