@@ -147,7 +147,7 @@ def advantage_shares(
 
 
 def informative(rewards: Tensor, weights: Sequence[float] | Tensor, group: int) -> Tensor:
-    """Which groups [B / group] have rollouts whose total rewards differ: the others teach nothing (DAPO, 2503.14476)."""
+    """Which groups [B / group] have total rewards that differ: the others teach nothing (DAPO, 2503.14476)."""
     return (_nanstd(total_rewards(rewards, weights).view(-1, group)) > 1e-6)[:, 0]  # False for NaN
 
 

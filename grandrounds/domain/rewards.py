@@ -179,7 +179,7 @@ def _at(weight: Weight, step: int) -> float:
 def build(
     weights: Mapping[str, Weight], scorer: Scorer | None = None, limit: int = 1000
 ) -> tuple[list[Callable[..., Rewards]], list[float]]:
-    """The named rewards as TRL's `reward_funcs`, each with its `__name__`, and their first `reward_weights` beside them.
+    """The named rewards as TRL's `reward_funcs`, each with its `__name__`, and their `reward_weights` at step 0.
 
     `limit` is the completion length that the length reward calls full. UserError for an unknown name; ValueError when a
     reward needs a scorer and there is none.

@@ -101,9 +101,9 @@ __all__ = [
     "Ties",
     "TransformersEngine",
     "VllmEngine",
+    "Watch",
+    "Weight",
     "check",
     "load",
     "root",
-    "Watch",
-    "Weight",
 ]

@@ -90,24 +90,6 @@ class GrpoItem(Section):
     watch: Watch = Watch()
     lora: Lora = Lora()
 
-    @model_validator(mode="after")
-    def _whole_shares(self) -> Self:
-        guidelines = len(self.advantages.guidelines) if isinstance(self.advantages, Gba) else 1
-        if self.group % guidelines:
-            down = self.group - self.group % guidelines
-            raise ValueError(
-                f"a group of {self.group} rollouts does not divide among {guidelines} guidelines: "
-                f"group: {' or '.join(str(each) for each in (down, down + guidelines) if each)} would"
-            )
-        rollouts = self.group * self.questions_per_step
-        if rollouts % self.accumulation:
-            fits = [str(n) for n in range(1, 2 * self.accumulation) if rollouts % n == 0]
-            raise ValueError(
-                f"{rollouts} rollouts a step (group {self.group} x questions_per_step {self.questions_per_step}) do "
-                f"not divide into {self.accumulation} micro-batches: accumulation: {', '.join(fits[-4:])} would"
-            )
-        return self
-
 
 class Grpo(Section):
     items: dict[Name, GrpoItem]
