@@ -105,7 +105,7 @@ class Sample:
     advantage: float
     reward: float  # weighted sum
     rewards: list[str]  # names
-    scores: list[float]  # beside them, unweighted; null where one does not apply
+    scores: list[float | None]  # beside them, unweighted; null where one does not apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Extraction:
 
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
-_ARROW |= {list[float]: pa.list_(pa.float64())}
+_ARROW |= {list[float | None]: pa.list_(pa.float64())}
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def main(item: str, params: Params) -> None:
 
             def on_step(step: int, figures: dict) -> None:
                 run.curve(step, **figures)
-                advance(1, reward=figures["reward"])
+                advance(1, **{name: figures[name] for name in ("reward",) if name in figures})
 
             figures = grpo.train(
                 model, Encoder(processor), questions, functions, settings, forms.read(params.prompts), seed, on_step,

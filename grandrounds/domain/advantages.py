@@ -15,7 +15,7 @@ A missing reward is NaN and is left out of every mean; no advantage is ever NaN.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from grandrounds.params import Gba, Gdpo, Grouped
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EPSILON = 1e-4  # TRL's, added to the standard deviation
 
 
-def replaces(params: Gba | Grouped | Gdpo) -> bool:
+def replaces(params: Gba | Grouped | Gdpo) -> TypeGuard[Gba | Grouped]:
     """Whether the advantages are computed here; GDPO and other scales than a group's deviation are left to TRL."""
     return not isinstance(params, Gdpo) and (isinstance(params, Gba) or params.scale == "group")
 

@@ -121,8 +121,8 @@ def reasoning(
 def repetition(completions: Completions, *, completion_ids: Sequence[Sequence[int]], **kwargs: Any) -> Rewards:
     """Minus the share of a completion's token 4-grams that stood in it before, in [-1, 0] (the measure of open-r1).
 
-    With a weight not below the length reward's, padding by repetition never pays: of a passage of m tokens repeated k
-    times, length gains (k - 1) m / limit at most, and this loses 1 - 1/k, which is no less up to the limit.
+    With the length reward's weight or more, padding never pays: L tokens with U distinct 4-grams earn together
+    L / limit - (1 - U / L), which up to the limit is at most U / limit: what the distinct part would earn alone.
     """
     _one_row_each("repetition", completions, completion_ids)
     return [-_repeated(tokens) for tokens in completion_ids]

@@ -22,10 +22,8 @@ def attach(model: Any, settings: Lora) -> Any:
     names = [name for name, _ in model.named_modules() if not any(part in VISION for part in name.split("."))]
     for target in settings.targets:
         if not any(name.endswith(f".{target}") for name in names):
-            linear = {
-                name.rpartition(".")[2] for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)
-            }
-            there = sorted(linear & {name.rpartition(".")[2] for name in names} - {"lm_head"})
+            linear = [name for name in names if isinstance(model.get_submodule(name), torch.nn.Linear)]
+            there = sorted({name.rpartition(".")[2] for name in linear} - {"lm_head"})
             raise UserError(f"lora.targets: '{target}' matches no module; this model has {', '.join(there)}")
     targets = [name for name in names if name.rpartition(".")[2] in settings.targets]
     config = LoraConfig(

@@ -106,8 +106,17 @@ def rollouts(
     prompts = [encoder.prompt(*asked[shared[0]]) for shared in places.values()]
     seeds = [[derive_seed(seed, first + place) for place in shared] for shared in places.values()]
     sampling = Sampling(temperature=item.temperature, max_new_tokens=item.max_new_tokens)
+    pictures = {getattr(model.config, name, None) for name in ("image_token_id", "video_token_id")}
     found: dict[int, list[int]] = {}
     for shared, drawn in zip(places.values(), decoding.draw(model, encoder, prompts, seeds, sampling), strict=True):
         for place, sample in zip(shared, drawn, strict=True):
-            found[place] = [*sample.ids, encoder.end] if sample.finished else sample.ids
+            found[place] = _text_only(
+                [*sample.ids, encoder.end] if sample.finished else sample.ids, pictures, encoder.end
+            )
     return [found[place] for place in range(len(asked))]
+
+
+def _text_only(ids: list[int], pictures: set[int | None], end: int) -> list[int]:
+    """A completion ends where it has a picture's placeholder: the model would look for the picture, and fail."""
+    place = next((i for i, token in enumerate(ids) if token in pictures), None)
+    return ids if place is None else [*ids[:place], end]

@@ -104,7 +104,8 @@ class Dealt(_Base):
         After `resample` rounds those that are left stay: their advantages are 0.
         """
         group, ordered = self.num_generations, self._item.order == "easy_to_hard"
-        chosen, drawn = rows[::group], [[] for _ in rows]
+        chosen = rows[::group]
+        drawn: list[list[int]] = [[] for _ in rows]
         seen, dull = set(chosen), list(range(len(chosen)))
         for turn in range(self._item.resample + 1):
             if turn:
@@ -185,6 +186,29 @@ class Dealt(_Base):
                 batch_size=self.args.per_device_train_batch_size, **seen,
             )[0]  # fmt: skip
 
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, batch_size: int | None = None,
+        **more: Any,
+    ) -> tuple:  # fmt: skip
+        """TRL's, but a chunk without pictures of a batch with some gets no empty tensors, which Qwen refuses."""
+        import torch
+
+        counts, size = more.get("num_images"), batch_size or len(input_ids)
+        starts = range(0, len(input_ids), size)
+        above = super()._get_per_token_logps_and_entropies
+        if counts is None or all(any(counts[start : start + size]) for start in starts):
+            return above(model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **more)
+        parts = []
+        for rows in (slice(start, start + size) for start in starts):
+            own = _pictures(more, rows)
+            parts.append(above(model, input_ids[rows], attention_mask[rows], logits_to_keep, **own))
+        logps, entropies, losses = zip(*parts, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if entropies[0] is not None else None,
+            torch.stack(losses).mean() if losses[0] is not None else None,
+        )
+
     def _calculate_rewards(self, inputs: list, asked: list, completions: list, ids: list) -> Any:
         self._scored = super()._calculate_rewards(inputs, asked, completions, ids)
         return self._scored
@@ -208,6 +232,23 @@ class Dealt(_Base):
                 [self._encoder.decode(each) for each in ids], [len(each) for each in ids],
                 self.reward_func_names, scores, self.reward_weights, output["advantages"],
             )  # fmt: skip
+
+
+def _pictures(columns: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """What some rows of a batch see: patches and grids of their own pictures, or no such column at all."""
+    counts = columns["num_images"]
+    first, last = sum(counts[: rows.start]), sum(counts[: rows.stop])
+    seen = ("pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images")
+    own = {name: value for name, value in columns.items() if name not in seen}
+    if first == last:
+        return own
+    patches = [0, *columns["image_grid_thw"].prod(dim=-1).cumsum(0).tolist()]
+    return own | {
+        "pixel_values": columns["pixel_values"][patches[first] : patches[last]],
+        "image_grid_thw": columns["image_grid_thw"][first:last],
+        "mm_token_type_ids": columns["mm_token_type_ids"][rows],
+        "num_images": counts[rows],
+    }
 
 
 def trainer_class() -> type:

@@ -80,10 +80,12 @@ def histogram(step: int, name: str, values: Sequence[float], bins: int) -> list[
     import numpy as np
 
     there = [value for value in values if math.isfinite(value)]
-    counts, edges = np.histogram(there, bins) if there else ([], [])
+    if not there:
+        return []
+    counts, edges = np.histogram(there, bins)
     return [
-        {"step": step, "name": name, "low": float(edges[i]), "high": float(edges[i + 1]), "count": int(count)}
-        for i, count in enumerate(counts)
+        {"step": step, "name": name, "low": low, "high": high, "count": count}
+        for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
     ]
 
 
@@ -100,7 +102,7 @@ def watcher(on_step: OnStep) -> Any:
             self.seen: list[dict[str, float]] = []
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
-            if not logs or "reward" not in logs:
+            if not logs or "loss" not in logs:  # rewards stand in those steps alone that drew rollouts
                 return
             there = {name: value for name, value in logs.items() if value is not None}  # None: TRL's word for NaN
             figures = {LOGGED[name]: float(value) for name, value in there.items() if name in LOGGED}

@@ -3,7 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grandrounds.domain.advantages import advantage_shares, advantages, guideline_advantages, total_rewards
+from grandrounds.domain.advantages import (
+    advantage_shares,
+    advantages,
+    guideline_advantages,
+    informative,
+    total_rewards,
+)
 from grandrounds.params import Gba, Gdpo, Grouped
 
 few = settings(max_examples=40, deadline=None)
@@ -120,6 +126,37 @@ def test_group_ids_in_any_order_and_of_any_size() -> None:
         alone = guideline_advantages(rewards[start : start + size], size, guidelines[start : start + size], gba(1, 0.5))
         torch.testing.assert_close(got[torch.argsort(shuffle)][start : start + size], alone)
         start += size
+
+
+@few
+@given(batches(), st.floats(0, 2), st.floats(0, 2))
+def test_a_group_sums_to_zero(rewards: torch.Tensor, within: float, between: float) -> None:
+    """Means are over what is there, so what is missing (advantage 0) does not disturb the sum."""
+    total = total_rewards(rewards, [1.0] * rewards.shape[1]).double()
+    got = guideline_advantages(total, GROUP, dealt(len(total) // GROUP), gba(within, between))
+    assert got.view(-1, GROUP).sum(dim=1).abs().max() < 1e-6
+
+
+def test_only_groups_whose_totals_differ_are_informative() -> None:
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [NAN, NAN], [1.0, NAN]])
+    assert informative(rewards, [1.0, 1.0], 2).tolist() == [False, True, False]
+    assert informative(rewards, [1.0, 0.5], 2).tolist() == [True, True, False]
+
+
+@few
+@given(batches())
+def test_gdpo_shares_are_those_of_trls_own_sum(rewards: torch.Tensor) -> None:
+    """The shares' parts add up to TRL's normalize_then_sum, before its division over the batch."""
+    from trl.trainer.utils import nanstd
+
+    weights = torch.tensor([1.0, 0.3, 2.0, 0.7][: rewards.shape[1]])
+    grouped = rewards.view(-1, GROUP, rewards.shape[1])
+    scaled = (grouped - grouped.nanmean(dim=1, keepdim=True)) / (nanstd(grouped, dim=1, keepdim=True) + 1e-4)
+    parts = torch.nan_to_num(scaled.view(-1, rewards.shape[1]) * weights, nan=0.0).double()
+    total = parts.sum(dim=1)
+    wanted = (parts * total[:, None]).sum(dim=0) / (total * total).sum().clamp(min=1e-12)
+    got = advantage_shares(rewards, weights, GROUP, None, Gdpo(type="gdpo"))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-3)
 
 
 def test_floor_keeps_a_tiny_spread_tiny() -> None:
