@@ -2,6 +2,7 @@
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from grandrounds.params.checkpoints import Checkpoints
 from grandrounds.params.section import Fraction, Name, Section
 
 
@@ -21,6 +22,7 @@ class SftTraining(Section):
     warmup: Fraction = 0.05
     weight_decay: NonNegativeFloat = 0.0
     lora: Lora = Lora()
+    checkpoints: Checkpoints = Checkpoints()
 
 
 class Adapter(Section):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from grandrounds.params.adapt import Lora
+from grandrounds.params.checkpoints import Checkpoints
 from grandrounds.params.section import Name, Section
 from grandrounds.records import MODALITIES
 
@@ -50,6 +51,7 @@ class GrpoItem(Section):
     temperature: PositiveFloat = 1.0
     max_new_tokens: PositiveInt = 64
     lora: Lora = Lora()
+    checkpoints: Checkpoints = Checkpoints()
 
 
 class Grpo(Section):

@@ -18,6 +18,8 @@ from grandrounds.errors import UserError
 from grandrounds.params import Gba, GrpoItem, Sampling
 from grandrounds.records import Question
 from grandrounds.runtime import derive_seed
+from grandrounds.training import checkpoints
+from grandrounds.training.checkpoints import Keeper
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -58,6 +60,7 @@ def train(
     forms: Mapping[str, Form],
     seed: int,
     on_step: OnStep,
+    keeper: Keeper | None = None,
 ) -> dict[str, Any]:
     """Train a PEFT model in place, and return what the stage's metrics report.
 
@@ -69,21 +72,22 @@ def train(
 
     if not questions:
         raise UserError(f"grpo: {item.questions} keeps no question of {', '.join(item.modalities)}; loosen filter.keep")
+    keeper = keeper or checkpoints.none()
     watcher = _watcher(on_step)
     rows = [{"prompt": [{"role": "user", "content": each.question}], "row": i} for i, each in enumerate(questions)]
     trainer = _trainer_class()(
-        model=model, reward_funcs=list(rewards), args=_config(item, seed), processing_class=encoder.processor,
+        model=model, reward_funcs=list(rewards), args=_config(item, seed, keeper), processing_class=encoder.processor,
         train_dataset=Dataset.from_list(rows), callbacks=[watcher],
     )  # fmt: skip
     trainer.deal(encoder, questions, Rollouts.of(item, forms), item)
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    checkpoints.run(trainer, keeper, watcher.take)
     if "ref" in model.peft_config:  # TRL's copy of the start, for the KL term; not to be saved with the policy
         model.delete_adapter("ref")
-    return watcher.summary(list(item.rewards))
+    return watcher.summary(list(item.rewards)) | keeper.figures()
 
 
-def _config(item: GrpoItem, seed: int) -> Any:
+def _config(item: GrpoItem, seed: int, keeper: Keeper) -> Any:
     import torch
     from trl import GRPOConfig
 
@@ -94,7 +98,8 @@ def _config(item: GrpoItem, seed: int) -> Any:
         learning_rate=item.learning_rate, lr_scheduler_type="linear", warmup_steps=max(1, item.steps // 20),
         beta=item.beta, epsilon=item.clip, loss_type=item.loss, temperature=item.temperature, top_p=1.0, top_k=0,
         max_completion_length=item.max_new_tokens, reward_weights=list(item.rewards.values()),
-        scale_rewards="group", seed=seed, data_seed=seed, save_strategy="no", report_to=[], logging_steps=1,
+        scale_rewards="group", seed=seed, data_seed=seed, report_to=[], logging_steps=1, logging_nan_inf_filter=False,
+        **keeper.arguments(),
         disable_tqdm=True, remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
         bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, max_grad_norm=1.0, adam_beta2=0.95,
     )  # fmt: skip
@@ -105,7 +110,7 @@ def _trainer_class() -> type:
     import torch
     from trl import GRPOTrainer
 
-    class DealtGRPOTrainer(GRPOTrainer):
+    class DealtGRPOTrainer(checkpoints.Resumable, GRPOTrainer):
         def deal(self, encoder: Encoder, questions: Sequence[Question], rollouts: Rollouts, item: GrpoItem) -> None:
             self._encoder, self._questions, self._rollouts, self._item = encoder, questions, rollouts, item
 
@@ -200,8 +205,10 @@ def _watcher(on_step: OnStep) -> Any:
             self.seen: list[dict[str, float]] = []
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
-            if not logs or "reward" not in logs:
-                return
+            if logs and "reward" in logs:
+                self.take(state.global_step, logs)
+
+        def take(self, step: int, logs: Mapping[str, float]) -> None:
             figures = {LOGGED[name]: float(value) for name, value in logs.items() if name in LOGGED}
             for name, value in logs.items():
                 if name.startswith("rewards/") and name.endswith("/mean"):
@@ -209,9 +216,9 @@ def _watcher(on_step: OnStep) -> Any:
                 elif name.startswith("advantage_share/"):
                     figures[name] = float(value)
             if not math.isfinite(figures["loss"]):
-                raise UserError(f"step {state.global_step}: the loss is {figures['loss']}; lower the learning rate")
+                raise UserError(f"step {step}: the loss is {figures['loss']}; lower the learning rate")
             self.seen.append(figures)
-            on_step(state.global_step, figures)
+            on_step(step, figures)
 
         def summary(self, names: list[str]) -> dict[str, Any]:
             tenth = max(1, len(self.seen) // 10)
