@@ -72,6 +72,7 @@ class Keeper:
     scores: list[Score] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)  # what was logged until the checkpoint resumed from
     resumed: Path | None = None
+    epochs: int = 0  # whole passes over the data until then
     stopped: bool = False  # by patience
 
     def open(self) -> None:
@@ -86,7 +87,7 @@ class Keeper:
             self.resumed = path
             self.scores = [Score(**each) for each in state["scores"]]
             self.stopped = stale(self.scores, self.settings)
-            self.history = files.read_json(path / TRAINER)["log_history"]
+            self.history, self.epochs = state["history"], int(state["epoch"])
             by_step = {each.step: each for each in self.scores}
             for step in state["steps"]:
                 self.on_checkpoint(by_step.get(step), step, None)
@@ -192,6 +193,14 @@ class Resumable:
     def keep(self: Any, keeper: Keeper) -> None:
         self._keeper = keeper
 
+    def _get_train_sampler(self: Any, *given: Any) -> Any:
+        """TRL's sampler draws each epoch's order from one generator, which here catches up."""
+        sampler = super()._get_train_sampler(*given)  # type: ignore[misc]
+        if getattr(sampler, "generator", None) is not None:
+            for _ in range(self._keeper.epochs):
+                next(iter(sampler))
+        return sampler
+
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
         """Score, save and prune. The score comes first, so that one rename makes both."""
         keeper, step = self._keeper, self.state.global_step
@@ -208,6 +217,8 @@ class Resumable:
                 "scores": [asdict(each) for each in keeper.scores],
                 "optimizer": optimizer,
                 "scheduler": self.lr_scheduler.state_dict(),
+                "epoch": self.state.epoch,
+                "history": self.state.log_history,  # transformers sorts its figures by name, and curves.csv does not
             }
             with files.replacing(keeper.folder / f"step-{step:06d}") as folder:
                 folder.mkdir()
