@@ -3,7 +3,8 @@
 Importing mlflow and opening its store take 3.5 s, as long as some stages. Here they happen while the stage imports
 torch. And when a stage is killed by any signal, its pipe closes, and the run is marked KILLED rather than left RUNNING.
 
-The two talk in JSON lines: `start`, `metrics`, `artifact`, `checkpoint`, `end` down; `{"run_id"}`, `{"done"}` or `{"error"}` up.
+The two talk in JSON lines: `start`, `metrics`, `artifact`, `checkpoint`, `end` down, and up `{"run_id"}`, `{"done"}` or
+`{"error"}`.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Checkpoints that a killed training goes on from, to the bit, and of which the best is kept.
 
-A checkpoint is a folder that is written whole or not at all: the trained weights, the optimizer's moments and the random
+A checkpoint is a folder, written whole or not at all: the trained weights, the optimizer's moments and the random
 generators' states as safetensors, everything else as JSON. transformers' own checkpoints pickle the last two, and a
 pickle is never loaded here; of its resuming we use the rest: counters, history and the sampler's place.
 """

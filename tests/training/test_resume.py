@@ -11,7 +11,6 @@ import pytest
 from grandrounds import models
 from grandrounds.domain import prompts, rewards
 from grandrounds.encoding import Encoder
-from grandrounds.errors import UserError
 from grandrounds.params import Checkpoints, GrpoItem, Lora
 from grandrounds.runtime import seed_everything
 from grandrounds.training import adapter, checkpoints, grpo, sft, states, validation
@@ -43,14 +42,13 @@ def train(how: str, tiny: Any, folder: Path, kill: str = "", settings: Checkpoin
         how, "tiny", "same", settings, "base", score=scorer, on_checkpoint=lambda *each: told.append(each[:2])
     ) as keeper:
         if how == "sft":
-            data = [
-                sft.Example(q, FORM, prompts.target(q.explanation, q.answer, FORM)) for q in tiny.questions[:10]
-            ]
+            data = [sft.Example(q, FORM, prompts.target(q.explanation, q.answer, FORM)) for q in tiny.questions[:10]]
             figures = sft.train(model, encoder, data, sft.Schedule(7, 4, 2e-2, 0.1), 7, on_step, keeper)
         else:
             item = GrpoItem(
                 questions=Path("train"), init=Path("base"), rewards={"format": 1.0, "length": 1.0}, group=4,
-                questions_per_step=2, steps=5, max_new_tokens=8, learning_rate=1e-2, prompts=("explanation", "reasoning"),
+                questions_per_step=2, steps=5, max_new_tokens=8, learning_rate=1e-2,
+                prompts=("explanation", "reasoning"),
             )  # fmt: skip
             functions, _ = rewards.build(item.rewards, limit=8)
             figures = grpo.train(
