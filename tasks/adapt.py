@@ -10,11 +10,13 @@ from grandrounds.domain import prompts
 from grandrounds.encoding import Encoder
 from grandrounds.params import Params
 from grandrounds.records import Question, Trace
+from grandrounds.tracking import lock
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
 from grandrounds.training import adapter as adapters
-from grandrounds.training import sft
+from grandrounds.training import checkpoints, sft, validation
 
+VAL = "data/curated/val.parquet"
 QUESTIONS, IMAGES, BASE, TRACES = (
     "data/curated/train.parquet", "data/curated/images", "models/base", "data/traces.parquet",
 )  # fmt: skip
@@ -23,7 +25,7 @@ QUESTIONS, IMAGES, BASE, TRACES = (
 def main(item: str, params: Params) -> None:
     settings, adapter = params.adapt.training, params.adapt.items[item]
     output = f"models/adapters/{item}"
-    with stage_run("adapt", item, params, inputs=[TRACES, QUESTIONS, IMAGES, BASE], outputs=[output]) as run:
+    with stage_run("adapt", item, params, inputs=[TRACES, QUESTIONS, VAL, IMAGES, BASE], outputs=[output]) as run:
         runtime.use_deterministic()
         # every specialist starts from the same LoRA A, so that their updates can be compared; a twin has its own
         seed = runtime.derive_seed(params.seed + adapter.seed_offset, "adapt")
@@ -40,14 +42,21 @@ def main(item: str, params: Params) -> None:
         schedule = sft.Schedule(
             settings.steps, settings.batch, settings.learning_rate, settings.warmup, settings.weight_decay
         )
-        with progress(settings.steps, f"sft, {item}") as advance:
+        encoder = Encoder(processor)
+        val = files.read(VAL, Question)
+        keeping = checkpoints.keeping(
+            "adapt", item, run.identity, settings.checkpoints, lock.digest(BASE).md5,
+            score=validation.scorer(encoder, val, asked, settings.checkpoints, params.seed),
+            on_checkpoint=checkpoints.logged(run.checkpoint, adapters.save),
+        )  # fmt: skip
+        with keeping as keeper, progress(settings.steps, f"sft, {item}") as advance:
 
             def on_step(step: int, figures: dict) -> None:
                 run.curve(step, **figures)
                 advance(1, loss=figures["loss"])
 
-            figures = sft.train(model, Encoder(processor), examples, schedule, seed, on_step)
-        adapters.save(model, output)
+            figures = sft.train(model, encoder, examples, schedule, seed, on_step, keeper)
+            adapters.save(model, output)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         run.finish({"questions": len(examples), "steps": settings.steps, "trainable_parameters": trainable, **figures})
 

@@ -33,5 +33,7 @@ def attach(model: Any, settings: Lora) -> Any:
 def save(model: Any, folder: str | Path) -> None:
     """Write the adapter whole or not at all; equal adapters give equal bytes."""
     with files.replacing(folder) as temporary:
-        model.save_pretrained(str(temporary), safe_serialization=True)
+        model.save_pretrained(
+            str(temporary), safe_serialization=True, selected_adapters=["default"]
+        )  # not TRL's reference
         normalise_config(temporary)

@@ -7,6 +7,7 @@ pickle is never loaded here; of its resuming we use the rest: counters, history 
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from grandrounds.params import Checkpoints
 from grandrounds.training import states
 
 FOLDER = Path(".scratch/checkpoints")
+OUTBOX = Path(".scratch/outbox")  # what is being logged
 TRAINER = "trainer_state.json"  # transformers reads it under this name
 WEIGHTS, STATE = "weights.safetensors", "state.json"
 
@@ -138,6 +140,24 @@ class Keeper:
 def none() -> Keeper:
     """No checkpoints: the training of the embedded base, and tests."""
     return Keeper(FOLDER, Checkpoints(), "")
+
+
+def logged(log: Callable[..., None], save: Callable[[Any, Path], None] | None) -> Callable[..., None]:
+    """An `on_checkpoint` that logs each with its scores, and with the adapter that `save(model, folder)` writes.
+
+    Without `save` (full weights) only the scores are logged.
+    """
+
+    def on_checkpoint(score: Score | None, step: int, model: Any) -> None:
+        folder = None
+        if save and model is not None:
+            OUTBOX.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=OUTBOX)) / "adapter"
+            save(model, folder)
+        figures = {} if score is None else {name: value for name, value in asdict(score).items() if name != "step"}
+        log(step, figures, folder)
+
+    return on_checkpoint
 
 
 @contextmanager
