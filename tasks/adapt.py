@@ -5,10 +5,12 @@ baseline of all three papers. LoRA r = 8, alpha = 16 on q, k, v, o of the langua
 is frozen, and the loss is on the assistant's turn only.
 """
 
+import random
+
 from grandrounds import files, forms, models, runtime
 from grandrounds.domain import prompts
 from grandrounds.encoding import Encoder
-from grandrounds.params import Params
+from grandrounds.params import Adapter, Params
 from grandrounds.records import Question, Trace
 from grandrounds.tracking import lock
 from grandrounds.tracking.progress import progress
@@ -31,23 +33,22 @@ def main(item: str, params: Params) -> None:
         seed = runtime.derive_seed(params.seed + adapter.seed_offset, "adapt")
         questions = {each.id: each for each in files.read(QUESTIONS, Question)}
         asked = prompts.form("reasoning", forms.read(params.prompts))
-        examples = [
-            sft.Example(questions[trace.question_id], asked, trace.target)
-            for trace in files.read(TRACES, Trace)
-            if trace.specialty in adapter.specialties
-        ]
+        traces = mixed(files.read(TRACES, Trace), adapter, seed)
+        examples = [sft.Example(questions[trace.question_id], asked, trace.target) for trace in traces]
         model, processor = models.load(BASE, runtime.device(params), params.compute.precision)
         runtime.seed_everything(seed)
-        model = adapters.attach(model, settings.lora)
+        full = settings.method == "full"
+        model = adapters.unfreeze_language(model) if full else adapters.attach(model, settings.lora)
         schedule = sft.Schedule(
-            settings.steps, settings.batch, settings.learning_rate, settings.warmup, settings.weight_decay
-        )
+            settings.steps, settings.batch, settings.learning_rate, settings.warmup, settings.weight_decay,
+            accumulation=settings.accumulation, packing=settings.packing, whole_turns=not settings.assistant_only,
+        )  # fmt: skip
         encoder = Encoder(processor)
         val = files.read(VAL, Question)
         keeping = checkpoints.keeping(
             "adapt", item, run.identity, settings.checkpoints, lock.digest(BASE).md5,
             score=validation.scorer(encoder, val, asked, settings.checkpoints, params.seed),
-            on_checkpoint=checkpoints.logged(run.checkpoint, adapters.save),
+            on_checkpoint=checkpoints.logged(run.checkpoint, None if full else adapters.save),
         )  # fmt: skip
         with keeping as keeper, progress(settings.steps, f"sft, {item}") as advance:
 
@@ -56,9 +57,24 @@ def main(item: str, params: Params) -> None:
                 advance(1, loss=figures["loss"])
 
             figures = sft.train(model, encoder, examples, schedule, seed, on_step, keeper)
-            adapters.save(model, output)
+            if full:
+                adapters.save_whole(model, processor, output)
+            else:
+                adapters.save(model, output)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         run.finish({"questions": len(examples), "steps": settings.steps, "trainable_parameters": trainable, **figures})
+
+
+def mixed(traces: list[Trace], adapter: Adapter, seed: int) -> list[Trace]:
+    """The traces of an adapter's specialties, and of the others as many as make up its share of general data.
+
+    Where the others have fewer, all of them. Drawn at random, the same for a seed.
+    """
+    own = [each for each in traces if each.specialty in adapter.specialties]
+    others = [each for each in traces if each.specialty not in adapter.specialties]
+    wanted = round(len(own) * adapter.general / (1 - adapter.general))
+    drawn = random.Random(f"{seed}/general").sample(range(len(others)), min(wanted, len(others)))
+    return own + [others[i] for i in sorted(drawn)]
 
 
 if __name__ == "__main__":
