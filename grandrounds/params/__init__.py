@@ -16,7 +16,7 @@ from grandrounds.params.engines import (
     VllmEngine,
 )
 from grandrounds.params.filter import Bayesian, Exact, Filter, Full, Keep
-from grandrounds.params.grpo import Gba, Grouped, Grpo, GrpoItem
+from grandrounds.params.grpo import Gba, Gdpo, Grouped, Grpo, GrpoItem, Watch, Weight
 from grandrounds.params.judge import Judge, ReferenceJudge
 from grandrounds.params.merge import Beside, Linear, Merge, MergeItem, Method, Ties
 from grandrounds.params.predict import Arm, Predict
@@ -68,6 +68,7 @@ __all__ = [
     "Full",
     "Gates",
     "Gba",
+    "Gdpo",
     "GeminiEngine",
     "Grouped",
     "Grpo",
@@ -102,6 +103,8 @@ __all__ = [
     "Ties",
     "TransformersEngine",
     "VllmEngine",
+    "Watch",
+    "Weight",
     "check",
     "load",
     "root",

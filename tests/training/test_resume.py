@@ -52,7 +52,7 @@ def train(how: str, tiny: Any, folder: Path, kill: str = "", settings: Checkpoin
             )  # fmt: skip
             functions, _ = rewards.build(item.rewards, limit=8)
             figures = grpo.train(
-                model, encoder, tiny.questions[:9], functions, item, prompts.COMPACT, 7, on_step, keeper
+                model, encoder, tiny.questions[:9], functions, item, prompts.COMPACT, 7, on_step, keeper=keeper
             )
         adapter.save(model, "adapter")
     return {

@@ -45,7 +45,7 @@ def losses(tiny: Any, **options: Any) -> list[float]:
 def test_micro_batches_and_packed_rows_give_the_losses_of_the_whole_batch(tiny: Any) -> None:
     whole = losses(tiny)
     assert losses(tiny, accumulation=8) == pytest.approx(whole, abs=1e-5)
-    model, encoder = loaded(tiny)
+    _, encoder = loaded(tiny)
     data = examples(tiny)
     sizes = [len(encoder.prompt(e.question, FORM).ids) + len(encoder.completion(e.target)) for e in data]
     packed = losses(tiny, packing=sum(sizes), batch=1)  # all eight in one row: none may see another
