@@ -50,6 +50,7 @@ class GrpoItem(Section):
     temperature: PositiveFloat = 1.0
     max_new_tokens: PositiveInt = 64
     lora: Lora = Lora()
+    seed_offset: int = 0  # another draw of everything random in this training, and of nothing else
 
 
 class Grpo(Section):
