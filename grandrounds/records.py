@@ -94,6 +94,21 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """One rollout of a reinforcement, kept to be looked at. `reports/grpo/<system>/completions.parquet`."""
+
+    step: int  # whose update it served first
+    question_id: str
+    instruction: str  # of the prompt form that it was drawn under
+    completion: str  # with the text that the prompt prefilled
+    tokens: int  # generated
+    advantage: float
+    reward: float  # weighted sum
+    rewards: list[str]  # names
+    scores: list[float | None]  # beside them, unweighted; null where one does not apply
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """One answer of one arm, with the verifier's reading of it. `data/predictions/<arm>.parquet`."""
 
@@ -161,6 +176,7 @@ class Extraction:
 
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), list[str]: pa.list_(pa.string())}
+_ARROW |= {list[float | None]: pa.list_(pa.float64())}
 
 
 @functools.cache

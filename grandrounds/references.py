@@ -9,7 +9,7 @@ from grandrounds.errors import UserError, unknown
 from grandrounds.records import MODALITIES, SPECIALTIES
 
 if TYPE_CHECKING:
-    from grandrounds.params import Params
+    from grandrounds.params import GrpoItem, Params
 
 
 # The domain holds these tables; a test keeps the names here equal to them, so that nothing below imports upwards.
@@ -98,6 +98,22 @@ def _grpo(params: Params, where: str) -> None:
                 f"{where}: {key}.group: {item.group} rollouts cannot be dealt to {count} guidelines; "
                 f"use a multiple of {count}"
             )
+        _divides(item, f"{where}: {key}")
+        if item.order == "easy_to_hard" and item.questions.parts[:2] != ("data", "filtered"):
+            raise UserError(
+                f"{where}: {key}.order: easy_to_hard needs pass counts, which {item.questions} has not; "
+                "give questions: data/filtered/<modality>.parquet, or order: shuffled"
+            )
+
+
+def _divides(item: GrpoItem, key: str) -> None:
+    rollouts = item.group * item.questions_per_step
+    if rollouts % item.accumulation:
+        fits = [str(n) for n in range(1, 2 * item.accumulation + 1) if rollouts % n == 0]
+        raise UserError(
+            f"{key}.accumulation: the {rollouts} rollouts of a step (group {item.group} x questions_per_step "
+            f"{item.questions_per_step}) cannot be divided into {item.accumulation}; use {' or '.join(fits[-3:])}"
+        )
 
 
 def _arms(params: Params, where: str) -> None:

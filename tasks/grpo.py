@@ -6,9 +6,12 @@ merged specialists, which are folded into the base first. The policy is saved re
 and its own LoRA, concatenated exactly.
 """
 
+from pathlib import Path
+
 from grandrounds import files, forms, lora, models, runtime
 from grandrounds.domain import rewards
 from grandrounds.domain.adapters import concatenate
+from grandrounds.domain.difficulty import easy_to_hard
 from grandrounds.encoding import Encoder
 from grandrounds.engines.bertscore import BertScorer
 from grandrounds.params import GrpoItem, Params
@@ -16,6 +19,7 @@ from grandrounds.records import Difficulty, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
 from grandrounds.training import adapter, grpo
+from grandrounds.training.watching import Recorder
 
 QUESTIONS, IMAGES, BASE = "data/curated/train.parquet", "data/curated/images", "models/base"
 
@@ -28,6 +32,7 @@ def main(item: str, params: Params) -> None:
         runtime.use_deterministic()
         questions = chosen(settings)
         scorer = BertScorer() if rewards.NEEDS_SCORER & settings.rewards.keys() else None
+        recorder = Recorder(settings.watch, Path(".scratch/rollouts", run.identity))
         functions, _ = rewards.build(settings.rewards, scorer, limit=settings.max_new_tokens)
         model, processor = models.load(BASE, runtime.device(params), params.compute.precision)
         start = None if str(settings.init) == BASE else lora.load_update(settings.init)
@@ -40,11 +45,13 @@ def main(item: str, params: Params) -> None:
 
             def on_step(step: int, figures: dict) -> None:
                 run.curve(step, **figures)
-                advance(1, reward=figures["reward"])
+                advance(1, **{name: figures[name] for name in ("reward",) if name in figures})
 
             figures = grpo.train(
-                model, Encoder(processor), questions, functions, settings, forms.read(params.prompts), seed, on_step
-            )
+                model, Encoder(processor), questions, functions, settings, forms.read(params.prompts), seed, on_step,
+                recorder,
+            )  # fmt: skip
+        recorder.finish(run.folder)
         adapter.save(model, output)
         if start is not None:
             lora.save_update(output, concatenate(start, lora.load_update(output)))
@@ -52,11 +59,18 @@ def main(item: str, params: Params) -> None:
 
 
 def chosen(settings: GrpoItem) -> list[Question]:
-    """The questions to train on: a whole split, or what a filter kept of it; of the system's modalities."""
+    """The questions to train on: a whole split, or what a filter kept of it; of the system's modalities.
+
+    From easy to hard where the settings say so. Counts that stopped early stand at what they lead one to expect, never
+    as if they were complete.
+    """
     questions = files.read(QUESTIONS, Question)
     if str(settings.questions) != QUESTIONS:
-        kept = {row.question_id for row in files.read(settings.questions, Difficulty) if row.kept}
-        questions = [each for each in questions if each.id in kept]
+        kept = [row for row in files.read(settings.questions, Difficulty) if row.kept]
+        place = {row.question_id: i for i, row in enumerate(easy_to_hard(kept))}
+        questions = [each for each in questions if each.id in place]
+        if settings.order == "easy_to_hard":
+            questions.sort(key=lambda each: place[each.id])
     return [each for each in questions if each.modality in settings.modalities]
 
 

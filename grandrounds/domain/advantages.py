@@ -15,14 +15,19 @@ A missing reward is NaN and is left out of every mean; no advantage is ever NaN.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from grandrounds.params import Gba, Grouped
+from grandrounds.params import Gba, Gdpo, Grouped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 EPSILON = 1e-4  # TRL's, added to the standard deviation
+
+
+def replaces(params: Gba | Grouped | Gdpo) -> TypeGuard[Gba | Grouped]:
+    """Whether the advantages are computed here; GDPO and other scales than a group's deviation are left to TRL."""
+    return not isinstance(params, Gdpo) and (isinstance(params, Gba) or params.scale == "group")
 
 
 def advantages(
@@ -37,10 +42,13 @@ def advantages(
     `weights` has R entries. NaN marks a reward that does not apply to a rollout; a rollout without any reward gets
     advantage 0 and takes no part in its group's mean and deviation. `Grouped` is GRPO: within = between = 1.
     """
-    total = total_rewards(rewards, weights)
-    if isinstance(params, Grouped):
-        params = Gba(type="gba", within=1.0, between=1.0)
-    return guideline_advantages(total, group, guidelines, params)
+    if not replaces(params):
+        raise ValueError(f"{params} is computed by TRL")
+    return guideline_advantages(total_rewards(rewards, weights), group, guidelines, _guided(params))
+
+
+def _guided(params: Gba | Grouped) -> Gba:
+    return params if isinstance(params, Gba) else Gba(type="gba", within=1.0, between=1.0, std_floor=params.std_floor)
 
 
 def total_rewards(rewards: Tensor, weights: Sequence[float] | Tensor) -> Tensor:
@@ -74,15 +82,8 @@ def guideline_advantages(rewards: Tensor, groups: int | Tensor, guidelines: Tens
 
     index = _group_index(groups, rewards)
     table = _take(rewards, index)  # [groups, size], NaN where missing
-    mean = torch.nanmean(table, dim=1, keepdim=True)
+    centred = _centred(table, guidelines, index, params)
     deviation = _nanstd(table)
-    centred = table - mean
-    if (params.within, params.between) != (1.0, 1.0):
-        if guidelines is None:
-            guidelines = torch.zeros(len(rewards), dtype=torch.long, device=rewards.device)
-        guideline_mean = _guideline_mean(table, _take(guidelines.to(torch.float64), index))
-        centred = centred + (params.within - 1) * (table - guideline_mean)
-        centred = centred + (params.between - 1) * (guideline_mean - mean)
     if params.std_floor > 0:
         deviation = deviation.clamp(min=params.std_floor)
     scaled = torch.nan_to_num(centred / (deviation + EPSILON), nan=0.0)
@@ -91,13 +92,32 @@ def guideline_advantages(rewards: Tensor, groups: int | Tensor, guidelines: Tens
     return out
 
 
+def _centred(table: Tensor, guidelines: Tensor | None, index: Tensor, params: Gba) -> Tensor:
+    """The numerator of the formula, [groups, size]; it is linear in the rewards."""
+    import torch
+
+    mean = torch.nanmean(table, dim=1, keepdim=True)
+    centred = table - mean
+    if (params.within, params.between) != (1.0, 1.0):
+        if guidelines is None:
+            guidelines = torch.zeros(int(index.max()) + 1, dtype=torch.long, device=table.device)
+        guideline_mean = _guideline_mean(table, _take(guidelines.to(torch.float64), index))
+        centred = centred + (params.within - 1) * (table - guideline_mean)
+        centred = centred + (params.between - 1) * (guideline_mean - mean)
+    return centred
+
+
 def advantage_shares(
-    rewards: Tensor, weights: Sequence[float] | Tensor, group: int | Tensor, std_floor: float = 0.0
+    rewards: Tensor,
+    weights: Sequence[float] | Tensor,
+    group: int | Tensor,
+    guidelines: Tensor | None,
+    params: Gba | Grouped | Gdpo,
 ) -> Tensor:
     """How much of the advantage each reward carries, [R] float64, summing to 1; all 0 when no group has any variance.
 
     The advantage is a sum over rewards: A = sum_k a_k, with a_k the weighted reward k, centred in its group and
-    divided by the same (s + 1e-4). The share of k is cov(a_k, A) / var(A) over the batch. It is negative for a reward
+    divided by what A is divided by. The share of k is cov(a_k, A) / var(A) over the batch. It is negative for a reward
     that pulls against the others. Taken after the division, because there an all-correct group in which only the
     length differs weighs as much as any other: that is what the share is to show.
     """
@@ -108,15 +128,27 @@ def advantage_shares(
     scorable = ~torch.isnan(rewards).all(dim=1, keepdim=True)
     # A reward that does not apply adds nothing to the total, here as there.
     parts = torch.where(scorable, torch.nan_to_num(rewards.double(), nan=0.0) * factors, torch.nan)
-    table = torch.stack([_take(part, index) for part in parts.unbind(dim=1)])  # [R, groups, size]
-    deviation = _nanstd(table.sum(dim=0)).clamp(min=std_floor)
-    carried = (table - torch.nanmean(table, dim=2, keepdim=True)) / (deviation + EPSILON)
+    if isinstance(params, Gdpo):
+        tables = [_take(part, index) for part in rewards.double().unbind(dim=1)]
+        means = [torch.nanmean(table, dim=1, keepdim=True) for table in tables]
+        scaled = [(table - mean) / (_nanstd(table) + EPSILON) for table, mean in zip(tables, means, strict=True)]
+        carried = torch.stack(scaled) * factors[:, None, None]
+    else:
+        table = torch.stack([_take(part, index) for part in parts.unbind(dim=1)])  # [R, groups, size]
+        carried = torch.stack([_centred(each, guidelines, index, _guided(params)) for each in table])
+        if replaces(params):
+            carried = carried / (_nanstd(table.sum(dim=0)).clamp(min=params.std_floor) + EPSILON)
     carried = torch.nan_to_num(carried, nan=0.0)
     total = carried.sum(dim=0)
     variance = (total * total).sum()
     if variance <= 1e-12:  # equal rewards, up to rounding
         return torch.zeros(rewards.shape[1], dtype=torch.float64, device=rewards.device)
     return (carried * total).sum(dim=(1, 2)) / variance
+
+
+def informative(rewards: Tensor, weights: Sequence[float] | Tensor, group: int) -> Tensor:
+    """Which groups [B / group] have total rewards that differ: the others teach nothing (DAPO, 2503.14476)."""
+    return (_nanstd(total_rewards(rewards, weights).view(-1, group)) > 1e-6)[:, 0]  # False for NaN
 
 
 def _group_index(groups: int | Tensor, rewards: Tensor) -> Tensor:

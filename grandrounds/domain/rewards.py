@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from grandrounds.domain import answers
 from grandrounds.errors import unknown
+from grandrounds.params import Weight
 from grandrounds.records import Question
 
 Completions = Sequence[str | list[dict[str, Any]]]
@@ -64,8 +65,7 @@ def length(
 
     The trainer passes its own completion limit: with 64 new tokens the paper's scale would never exceed 0.064 (ours).
     """
-    if len(completion_ids) != len(completions):
-        raise ValueError(f"length: {len(completions)} completions but {len(completion_ids)} rows of completion_ids")
+    _one_row_each("length", completions, completion_ids)
     return [min(len(tokens) / limit, 1.0) for tokens in completion_ids]
 
 
@@ -118,20 +118,68 @@ def reasoning(
     return rewards
 
 
+def repetition(completions: Completions, *, completion_ids: Sequence[Sequence[int]], **kwargs: Any) -> Rewards:
+    """Minus the share of a completion's token 4-grams that stood in it before, in [-1, 0] (the measure of open-r1).
+
+    With the length reward's weight or more, padding never pays: L tokens with U distinct 4-grams earn together
+    L / limit - (1 - U / L), which up to the limit is at most U / limit: what the distinct part would earn alone.
+    """
+    _one_row_each("repetition", completions, completion_ids)
+    return [-_repeated(tokens) for tokens in completion_ids]
+
+
+def _repeated(tokens: Sequence[int], width: int = 4) -> float:
+    """In the ring of tokens, so that every token opens a 4-gram, and a passage repeated k times has exactly 1/k."""
+    if len(tokens) < 2 * width:  # too short for one to come back
+        return 0.0
+    ring = [*tokens, *tokens[: width - 1]]
+    grams = {tuple(ring[i : i + width]) for i in range(len(tokens))}
+    return 1 - len(grams) / len(tokens)
+
+
+def overlong(
+    completions: Completions, *, completion_ids: Sequence[Sequence[int]], limit: int = 1000, **kwargs: Any
+) -> Rewards:
+    """DAPO (2503.14476): 0 up to 0.8 limit tokens, then a straight line down to -1 at the limit."""
+    _one_row_each("overlong", completions, completion_ids)
+    soft = 0.8 * limit
+    return [-_fraction((len(tokens) - soft) / (limit - soft)) for tokens in completion_ids]
+
+
 REWARDS: dict[str, Callable[..., Rewards]] = {
     "gated_correctness": gated_correctness,  # MedVLThinker, 2508.02669
     "format": format,  # this and the next three: RARL, 2506.06600
     "length": length,
     "accuracy": accuracy,
     "reasoning": reasoning,
+    "repetition": repetition,  # these two are penalties, ours to offer: no published recipe has them
+    "overlong": overlong,
 }
 NEEDS_SCORER = frozenset({"accuracy", "reasoning"})
 
 
+def weights_at(weights: Mapping[str, Weight], step: int) -> list[float]:
+    """Each reward's weight at an optimizer step, in the order of `weights`.
+
+    A schedule {step: weight} is a straight line between its steps; before the first and after the last it is constant.
+    """
+    return [_at(weight, step) for weight in weights.values()]
+
+
+def _at(weight: Weight, step: int) -> float:
+    if not isinstance(weight, Mapping):
+        return weight
+    before = max((each for each in weight if each <= step), default=min(weight))
+    after = min((each for each in weight if each >= step), default=max(weight))
+    if before >= after:
+        return weight[before]
+    return weight[before] + (weight[after] - weight[before]) * (step - before) / (after - before)
+
+
 def build(
-    weights: Mapping[str, float], scorer: Scorer | None = None, limit: int = 1000
+    weights: Mapping[str, Weight], scorer: Scorer | None = None, limit: int = 1000
 ) -> tuple[list[Callable[..., Rewards]], list[float]]:
-    """The named rewards as TRL's `reward_funcs`, each with its `__name__`, and their `reward_weights` beside them.
+    """The named rewards as TRL's `reward_funcs`, each with its `__name__`, and their `reward_weights` at step 0.
 
     `limit` is the completion length that the length reward calls full. UserError for an unknown name; ValueError when a
     reward needs a scorer and there is none.
@@ -145,7 +193,7 @@ def build(
         bound = functools.partial(REWARDS[name], scorer=scorer, limit=limit)
         functools.update_wrapper(bound, REWARDS[name])
         functions.append(bound)
-    return functions, list(weights.values())
+    return functions, weights_at(weights, 0)
 
 
 def texts(completions: Completions, prefill: Sequence[str] | None = None) -> list[str]:
@@ -171,6 +219,11 @@ def _questions(rows: Sequence[Mapping[str, Any] | Question]) -> list[Question]:
     return [row if isinstance(row, Question) else Question(**row) for row in rows]
 
 
-def _fraction(f1: float) -> float:
+def _one_row_each(name: str, completions: Completions, completion_ids: Sequence[Sequence[int]]) -> None:
+    if len(completion_ids) != len(completions):
+        raise ValueError(f"{name}: {len(completions)} completions but {len(completion_ids)} rows of completion_ids")
+
+
+def _fraction(value: float) -> float:
     """Into [0, 1]: cosines may fall a rounding error outside, or below 0 for unrelated texts."""
-    return min(max(float(f1), 0.0), 1.0)
+    return min(max(float(value), 0.0), 1.0)

@@ -15,7 +15,7 @@ from grandrounds.params.engines import (
     VllmEngine,
 )
 from grandrounds.params.filter import Bayesian, Exact, Filter, Full, Keep
-from grandrounds.params.grpo import Gba, Grouped, Grpo, GrpoItem
+from grandrounds.params.grpo import Gba, Gdpo, Grouped, Grpo, GrpoItem, Watch, Weight
 from grandrounds.params.judge import Judge, ReferenceJudge
 from grandrounds.params.merge import Beside, Linear, Merge, MergeItem, Method, Ties
 from grandrounds.params.predict import Arm, Predict
@@ -66,6 +66,7 @@ __all__ = [
     "Full",
     "Gates",
     "Gba",
+    "Gdpo",
     "GeminiEngine",
     "GraftedModel",
     "Grouped",
@@ -101,6 +102,8 @@ __all__ = [
     "Ties",
     "TransformersEngine",
     "VllmEngine",
+    "Watch",
+    "Weight",
     "check",
     "load",
     "root",

@@ -16,13 +16,15 @@ def attach(model: Any, settings: Lora) -> Any:
 
     Raises UserError when a target matches no module.
     """
+    import torch
     from peft import LoraConfig, get_peft_model
 
     names = [name for name, _ in model.named_modules() if not any(part in VISION for part in name.split("."))]
     for target in settings.targets:
         if not any(name.endswith(f".{target}") for name in names):
-            linear = sorted({name.rpartition(".")[2] for name in names if name.endswith("_proj")})
-            raise UserError(f"lora.targets: '{target}' matches no module; this model has {', '.join(linear)}")
+            linear = [name for name in names if isinstance(model.get_submodule(name), torch.nn.Linear)]
+            there = sorted({name.rpartition(".")[2] for name in linear} - {"lm_head"})
+            raise UserError(f"lora.targets: '{target}' matches no module; this model has {', '.join(there)}")
     targets = [name for name in names if name.rpartition(".")[2] in settings.targets]
     config = LoraConfig(
         r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets, bias="none"

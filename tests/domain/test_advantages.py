@@ -3,8 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grandrounds.domain.advantages import advantage_shares, advantages, guideline_advantages, total_rewards
-from grandrounds.params import Gba, Grouped
+from grandrounds.domain.advantages import (
+    advantage_shares,
+    advantages,
+    guideline_advantages,
+    informative,
+    total_rewards,
+)
+from grandrounds.params import Gba, Gdpo, Grouped
 
 few = settings(max_examples=40, deadline=None)
 
@@ -122,6 +128,37 @@ def test_group_ids_in_any_order_and_of_any_size() -> None:
         start += size
 
 
+@few
+@given(batches(), st.floats(0, 2), st.floats(0, 2))
+def test_a_group_sums_to_zero(rewards: torch.Tensor, within: float, between: float) -> None:
+    """Means are over what is there, so what is missing (advantage 0) does not disturb the sum."""
+    total = total_rewards(rewards, [1.0] * rewards.shape[1]).double()
+    got = guideline_advantages(total, GROUP, dealt(len(total) // GROUP), gba(within, between))
+    assert got.view(-1, GROUP).sum(dim=1).abs().max() < 1e-6
+
+
+def test_only_groups_whose_totals_differ_are_informative() -> None:
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [NAN, NAN], [1.0, NAN]])
+    assert informative(rewards, [1.0, 1.0], 2).tolist() == [False, True, False]
+    assert informative(rewards, [1.0, 0.5], 2).tolist() == [True, True, False]
+
+
+@few
+@given(batches())
+def test_gdpo_shares_are_those_of_trls_own_sum(rewards: torch.Tensor) -> None:
+    """The shares' parts add up to TRL's normalize_then_sum, before its division over the batch."""
+    from trl.trainer.utils import nanstd
+
+    weights = torch.tensor([1.0, 0.3, 2.0, 0.7][: rewards.shape[1]])
+    grouped = rewards.view(-1, GROUP, rewards.shape[1])
+    scaled = (grouped - grouped.nanmean(dim=1, keepdim=True)) / (nanstd(grouped, dim=1, keepdim=True) + 1e-4)
+    parts = torch.nan_to_num(scaled.view(-1, rewards.shape[1]) * weights, nan=0.0).double()
+    total = parts.sum(dim=1)
+    wanted = (parts * total[:, None]).sum(dim=0) / (total * total).sum().clamp(min=1e-12)
+    got = advantage_shares(rewards, weights, GROUP, None, Gdpo(type="gdpo"))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-3)
+
+
 def test_floor_keeps_a_tiny_spread_tiny() -> None:
     rewards = 1 + torch.linspace(0, 1e-3, GROUP)
     assert guideline_advantages(rewards, GROUP, dealt(1), gba()).abs().max() > 1
@@ -134,9 +171,10 @@ def test_uneven_groups_are_refused() -> None:
 
 
 @few
-@given(batches())
-def test_shares_sum_to_one_or_are_all_zero(rewards: torch.Tensor) -> None:
-    shares = advantage_shares(rewards, [1.0] * rewards.shape[1], GROUP)
+@given(batches(), st.sampled_from([Grouped(), Grouped(scale="none"), Gdpo(type="gdpo"), gba(1, 0), gba(0.5, 2, 0.1)]))
+def test_shares_sum_to_one_or_are_all_zero(rewards: torch.Tensor, params) -> None:
+    guidelines = dealt(len(rewards) // GROUP)
+    shares = advantage_shares(rewards, [1.0] * rewards.shape[1], GROUP, guidelines, params)
     assert torch.isfinite(shares).all()
     assert float(shares.sum()) == pytest.approx(1.0) or not shares.any()
 
@@ -144,8 +182,8 @@ def test_shares_sum_to_one_or_are_all_zero(rewards: torch.Tensor) -> None:
 def test_shares_show_the_length_reward_that_drives_all_correct_groups() -> None:
     correct = torch.tensor([1.0] * 8 + [1.0, 0.0] * 4)
     length = torch.tensor([0.01 * i for i in range(8)] + [0.0] * 8)
-    shares = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8)
+    shares = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8, None, Grouped())
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.5], dtype=torch.float64), rtol=0, atol=5e-3)
-    floored = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8, std_floor=0.5)
+    floored = advantage_shares(torch.stack([correct, length], dim=1), [1.0, 1.0], 8, None, Grouped(std_floor=0.5))
     assert floored[1] < 0.01
-    assert not advantage_shares(torch.full((16, 2), 0.7), [1.0, 0.3], 8).any()
+    assert not advantage_shares(torch.full((16, 2), 0.7), [1.0, 0.3], 8, None, Grouped()).any()

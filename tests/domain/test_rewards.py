@@ -3,6 +3,8 @@
 import dataclasses
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from grandrounds.domain import rewards
 from grandrounds.errors import UserError
@@ -135,3 +137,46 @@ def test_build_refuses_unknown_names_and_a_missing_scorer():
         rewards.build({"fromat": 1.0})
     with pytest.raises(ValueError, match="'accuracy' needs a scorer"):
         rewards.build({"accuracy": 1.0})
+
+
+def test_repetition_takes_back_what_padding_gains():
+    ids = [[1, 2, 3, 4, 5, 6, 7, 8], [*range(8)] * 4, [1] * 64, [1, 2], []]
+    assert rewards.repetition([""] * 5, completion_ids=ids) == [0.0, -0.75, -63 / 64, 0.0, 0.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=8, max_size=40), st.integers(1, 30), st.integers(0, 500))
+def test_padding_earns_no_more_than_what_is_distinct_would_alone(passage, times, room):
+    tokens = passage * times
+    columns = {"completion_ids": [tokens], "limit": len(tokens) + room}
+    earned = rewards.length([""], **columns)[0] + rewards.repetition([""], **columns)[0]
+    ring = tokens + tokens[:3]
+    distinct = len({tuple(ring[i : i + 4]) for i in range(len(tokens))})
+    assert distinct <= len(passage) and earned <= distinct / columns["limit"] + 1e-9
+
+
+def test_overlong_is_a_ramp_to_the_limit():
+    ids = [[1] * n for n in (0, 80, 90, 100, 120)]
+    found = rewards.overlong([""] * 5, completion_ids=ids, limit=100)
+    assert found == [0.0, 0.0, pytest.approx(-0.5), -1.0, -1.0]
+
+
+def test_a_schedule_is_a_line_between_its_steps():
+    weights = {"format": 0.5, "length": {10: 1.0, 20: 0.0}, "accuracy": {5: 2.0}}
+    found = [rewards.weights_at(weights, step) for step in (0, 10, 15, 20, 99)]
+    assert [row[1] for row in found] == [1.0, 1.0, 0.5, 0.0, 0.0]
+    assert {(row[0], row[2]) for row in found} == {(0.5, 2.0)}
+
+
+@pytest.mark.parametrize("thinking", ["", " \u200b ", "<think></think>", "<answer>fast</answer>"])
+def test_empty_thinking_earns_no_reasoning(thinking):
+    text = f"<think>{thinking}</think><answer>fast</answer>"
+    assert rewards.reasoning([text], question=[ASKED], scorer=Likeness())[0] <= 0.2
+
+
+def test_the_reference_after_the_answer_is_no_thinking():
+    """Neither a second think block nor text behind the answer counts."""
+    for hack in ("<think></think><answer>fast</answer>{}", "<think></think><think>{}</think><answer>fast</answer>"):
+        text = hack.format(PLAIN.explanation)
+        assert rewards.reasoning([text], question=[ASKED], scorer=Likeness()) == [0.0]
+        assert rewards.format([text]) == [0.1]

@@ -11,6 +11,7 @@ from grandrounds.errors import UserError
 from grandrounds.params import Gba, GrpoItem, Lora
 from grandrounds.runtime import seed_everything
 from grandrounds.training import adapter, grpo, sft
+from grandrounds.training.dealing import Rollouts
 
 
 def loaded(tiny):
@@ -82,9 +83,9 @@ def test_grpo_mixes_text_and_pictures_and_deals_prompts(tiny, guided: bool) -> N
 
 
 def test_a_group_is_dealt_to_every_guideline_alike() -> None:
-    rollouts = grpo.Rollouts.of(item(advantages=Gba(type="gba"), group=8), prompts.COMPACT)
+    rollouts = Rollouts.of(item(advantages=Gba(type="gba"), group=8), prompts.COMPACT)
     assert [rollouts.form(5, i, 8) for i in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
-    dealt = grpo.Rollouts.of(item(prompts=("explanation", "short_form", "open_ended")), prompts.COMPACT)
+    dealt = Rollouts.of(item(prompts=("explanation", "short_form", "open_ended")), prompts.COMPACT)
     assert [{dealt.form(row, i, 8) for i in range(8)} for row in range(4)] == [{0}, {1}, {2}, {0}]
 
 
