@@ -56,6 +56,11 @@ def load_update(path: str | Path) -> LoraUpdate:
     missing or truncated file, for pickled weights, and for every adapter that is not plain LoRA on linear modules.
     """
     folder = files.need(path)
+    if is_whole_model(folder):
+        raise UserError(
+            f"{folder}: is a whole model, not an adapter; only adapters are merged and gone on from: "
+            "set adapt.training.method: lora"
+        )
     config = _read_config(folder)
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in _read_weights(folder).items():
@@ -69,6 +74,11 @@ def load_update(path: str | Path) -> LoraUpdate:
             raise UserError(f"{folder / WEIGHTS}: module {module} has lora_{''.join(pair)} only; {_back(folder)}")
         factors[module] = LoraFactors(pair["A"], pair["B"], _scale(folder, config, module, pair["A"].shape[0]))
     return LoraUpdate(factors, str(folder))
+
+
+def is_whole_model(path: str | Path) -> bool:
+    """Whether a folder holds all of a model's weights, as a full fine-tune writes them."""
+    return Path(path, "config.json").is_file() and not Path(path, CONFIG).exists()
 
 
 def save_update(path: str | Path, update: LoraUpdate, base: str = BASE) -> None:

@@ -7,27 +7,30 @@ and its own LoRA, concatenated exactly.
 """
 
 from pathlib import Path
+from typing import Any
 
 from grandrounds import files, forms, lora, models, runtime
-from grandrounds.domain import rewards
+from grandrounds.domain import prompts, rewards
 from grandrounds.domain.adapters import concatenate
 from grandrounds.domain.difficulty import easy_to_hard
 from grandrounds.encoding import Encoder
 from grandrounds.engines.bertscore import BertScorer
 from grandrounds.params import GrpoItem, Params
 from grandrounds.records import Difficulty, Question
+from grandrounds.tracking import lock
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import stage_run, task_main
-from grandrounds.training import adapter, grpo
+from grandrounds.training import adapter, checkpoints, grpo, validation
 from grandrounds.training.watching import Recorder
 
+VAL = "data/curated/val.parquet"
 QUESTIONS, IMAGES, BASE = "data/curated/train.parquet", "data/curated/images", "models/base"
 
 
 def main(item: str, params: Params) -> None:
     settings = params.grpo.items[item]
     output = f"models/policies/{item}"
-    inputs = list(dict.fromkeys([QUESTIONS, IMAGES, BASE, str(settings.questions), str(settings.init)]))
+    inputs = list(dict.fromkeys([QUESTIONS, VAL, IMAGES, BASE, str(settings.questions), str(settings.init)]))
     with stage_run("grpo", item, params, inputs=inputs, outputs=[output]) as run:
         runtime.use_deterministic()
         questions = chosen(settings)
@@ -41,20 +44,29 @@ def main(item: str, params: Params) -> None:
         seed = runtime.derive_seed(params.seed + settings.seed_offset, "grpo", item)
         runtime.seed_everything(seed)
         model = adapter.attach(model, settings.lora)
-        with progress(settings.steps, f"grpo, {item}") as advance:
+
+        def save(policy: Any, folder: str | Path) -> None:
+            adapter.save(policy, folder)
+            if start is not None:
+                lora.save_update(folder, concatenate(start, lora.load_update(folder)))
+
+        encoder, asked = Encoder(processor), forms.read(params.prompts)
+        plain = prompts.form("reasoning", asked)
+        keeping = checkpoints.keeping(
+            "grpo", item, run.identity, settings.checkpoints,
+            " + ".join(lock.digest(path).md5 for path in dict.fromkeys([BASE, str(settings.init)])),
+            score=validation.scorer(encoder, files.read(VAL, Question), plain, settings.checkpoints, params.seed),
+            on_checkpoint=checkpoints.logged(run.checkpoint, save),
+        )  # fmt: skip
+        with keeping as keeper, progress(settings.steps, f"grpo, {item}") as advance:
 
             def on_step(step: int, figures: dict) -> None:
                 run.curve(step, **figures)
                 advance(1, **{name: figures[name] for name in ("reward",) if name in figures})
 
-            figures = grpo.train(
-                model, Encoder(processor), questions, functions, settings, forms.read(params.prompts), seed, on_step,
-                recorder,
-            )  # fmt: skip
+            figures = grpo.train(model, encoder, questions, functions, settings, asked, seed, on_step, recorder, keeper)
+            save(model, output)
         recorder.finish(run.folder)
-        adapter.save(model, output)
-        if start is not None:
-            lora.save_update(output, concatenate(start, lora.load_update(output)))
         run.finish({"questions": len(questions), "steps": settings.steps, **figures})
 
 

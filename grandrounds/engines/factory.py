@@ -24,6 +24,8 @@ def make(
     settings name. Raises UserError, before anything is generated, for what can be known by then: a folder that is
     missing, a package, a key.
     """
+    if adapter is not None and lora.is_whole_model(adapter):
+        model, adapter = adapter, None
     if isinstance(settings, TransformersEngine):
         from grandrounds.engines.local import LocalEngine
 

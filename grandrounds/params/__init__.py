@@ -2,6 +2,7 @@
 
 from grandrounds.params.adapt import Adapt, Adapter, Lora, SftTraining
 from grandrounds.params.base import Base, EmbeddedModel, GraftedModel, HubModel, HubRevision, LocalModel
+from grandrounds.params.checkpoints import Checkpoints
 from grandrounds.params.compute import Compute
 from grandrounds.params.curate import Curate
 from grandrounds.params.distill import Distill, Gates, Reference
@@ -51,6 +52,7 @@ __all__ = [
     "Bayesian",
     "Beside",
     "ChatSource",
+    "Checkpoints",
     "Columns",
     "Compute",
     "Curate",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from grandrounds.params.adapt import Lora
+from grandrounds.params.checkpoints import Checkpoints
 from grandrounds.params.section import Name, Section
 from grandrounds.records import MODALITIES
 
@@ -90,6 +91,17 @@ class GrpoItem(Section):
     watch: Watch = Watch()
     lora: Lora = Lora()
     seed_offset: int = 0  # another draw of everything random in this training, and of nothing else
+    checkpoints: Checkpoints = Checkpoints()
+
+    @model_validator(mode="after")
+    def _checkpoints_between_rollouts(self) -> Self:
+        span = self.updates * self.iterations
+        if self.checkpoints.every % span:
+            raise ValueError(
+                f"checkpoints.every: {self.checkpoints.every} falls among the {span} steps that share their rollouts "
+                f"(updates {self.updates} x iterations {self.iterations}); give a multiple of {span}"
+            )
+        return self
 
 
 class Grpo(Section):

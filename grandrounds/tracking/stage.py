@@ -21,7 +21,7 @@ from typing import Any
 from grandrounds import files, runtime
 from grandrounds.errors import UserError, unknown
 from grandrounds.params import ITEMS, Params, load
-from grandrounds.tracking import lock, store
+from grandrounds.tracking import checkpoints, lock, store
 from grandrounds.tracking.position import position
 from grandrounds.tracking.progress import duration
 from grandrounds.tracking.writer import Writer
@@ -79,6 +79,15 @@ class StageRun:
         if self._writer:
             full = files.need(path).resolve()
             self._writer.send("artifact", path=str(full), folder=None)
+
+    def checkpoint(self, step: int, scores: dict[str, float | None], folder: Path | None) -> None:
+        """Log a checkpoint as a model with its scores. `folder`: its files, which are removed once they are logged."""
+        if self._writer:
+            tags = {"grandrounds.stage": self.stage, "grandrounds.item": self.item, checkpoints.IDENTITY: self.identity}
+            name = "-".join(filter(None, (self.stage, self.item, f"step-{step}")))
+            place = str(folder.resolve()) if folder else ""
+            now = int(time.time() * 1000)
+            self._writer.send("checkpoint", name=name, step=step, time=now, scores=scores, tags=tags, folder=place)
 
     def _flush(self) -> None:
         if self._writer and self._unsent:

@@ -3,7 +3,8 @@
 Importing mlflow and opening its store take 3.5 s, as long as some stages. Here they happen while the stage imports
 torch. And when a stage is killed by any signal, its pipe closes, and the run is marked KILLED rather than left RUNNING.
 
-The two talk in JSON lines: `start`, `metrics`, `artifact`, `end` down; `{"run_id"}`, `{"done"}` or `{"error"}` up.
+The two talk in JSON lines: `start`, `metrics`, `artifact`, `checkpoint`, `end` down, and up `{"run_id"}`, `{"done"}` or
+`{"error"}`.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grandrounds.tracking import store
+from grandrounds.tracking import checkpoints, store
 
 PATIENCE = 90.0  # seconds that a finished stage waits for its run to be written
 
@@ -87,8 +88,8 @@ class _Run:
     """The MLflow run, in the writer process."""
 
     def __init__(self, start: dict[str, Any]) -> None:
-        self.client, experiment = store.connect()
-        run = self.client.create_run(experiment, start["time"], start["tags"], start["name"])
+        self.client, self.experiment = store.connect()
+        run = self.client.create_run(self.experiment, start["time"], start["tags"], start["name"])
         self.id = run.info.run_id
         log_record(self.client, self.id, start["params"], start["inputs"])
 
@@ -100,6 +101,9 @@ class _Run:
 
     def artifact(self, body: dict[str, Any]) -> None:
         self.client.log_artifact(self.id, body["path"], body["folder"])
+
+    def checkpoint(self, body: dict[str, Any]) -> None:
+        checkpoints.log(self.client, self.experiment, self.id, body)
 
     def end(self, body: dict[str, Any]) -> None:
         self.client.set_terminated(self.id, body["status"], body["time"])

@@ -1,4 +1,4 @@
-"""A fresh LoRA on a loaded model, and its folder on disk: PEFT's own, made deterministic."""
+"""What of a loaded model is trained, a fresh LoRA or every weight, and its folder on disk, made deterministic."""
 
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,24 @@ def attach(model: Any, settings: Lora) -> Any:
     return get_peft_model(model, config)
 
 
+def unfreeze_language(model: Any) -> Any:
+    """For a full fine-tune: every weight is trained but those of the vision tower, as with LoRA."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(part in VISION for part in name.split(".")))
+    return model
+
+
+def save_whole(model: Any, processor: Any, folder: str | Path) -> None:
+    """Write a whole model with its processor, as `models/base` is."""
+    with files.replacing(folder) as temporary:
+        model.save_pretrained(temporary, safe_serialization=True)
+        processor.save_pretrained(temporary)
+
+
 def save(model: Any, folder: str | Path) -> None:
     """Write the adapter whole or not at all; equal adapters give equal bytes."""
     with files.replacing(folder) as temporary:
-        model.save_pretrained(str(temporary), safe_serialization=True)
+        model.save_pretrained(
+            str(temporary), safe_serialization=True, selected_adapters=["default"]
+        )  # not TRL's reference
         normalise_config(temporary)

@@ -14,7 +14,8 @@ from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
 from grandrounds.params import Gdpo, Grouped, GrpoItem
 from grandrounds.records import Question
-from grandrounds.training import guarding
+from grandrounds.training import checkpoints, guarding
+from grandrounds.training.checkpoints import Keeper
 from grandrounds.training.dealing import Rollouts, micro_batch
 from grandrounds.training.grpo_trainer import trainer_class
 from grandrounds.training.watching import OnStep, Recorder, watcher
@@ -30,6 +31,7 @@ def train(
     seed: int,
     on_step: OnStep,
     recorder: Recorder | None = None,
+    keeper: Keeper | None = None,
 ) -> dict[str, Any]:
     """Train a PEFT model in place, and return what the stage's metrics report.
 
@@ -43,21 +45,22 @@ def train(
     if not questions:
         raise UserError(f"grpo: {item.questions} keeps no question of {', '.join(item.modalities)}; loosen filter.keep")
     dealt = Rollouts.of(item, forms)
+    keeper = keeper or checkpoints.none()
     watch = watcher(on_step)
     rows = [{"prompt": [{"role": "user", "content": each.question}], "row": i} for i, each in enumerate(questions)]
     trainer = trainer_class()(
-        model=model, reward_funcs=[guarding.checked(each) for each in rewards], args=_config(item, seed),
+        model=model, reward_funcs=[guarding.checked(each) for each in rewards], args=_config(item, seed, keeper),
         processing_class=encoder.processor, train_dataset=Dataset.from_list(rows), callbacks=[watch],
     )  # fmt: skip
     trainer.deal(encoder, questions, dealt, item, recorder or Recorder(item.watch))
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    checkpoints.run(trainer, keeper, watch.take)
     if "ref" in model.peft_config:  # TRL's copy of the start, for the KL term; not to be saved with the policy
         model.delete_adapter("ref")
-    return watch.summary(list(item.rewards))
+    return watch.summary(list(item.rewards)) | keeper.figures()
 
 
-def _config(item: GrpoItem, seed: int) -> Any:
+def _config(item: GrpoItem, seed: int, keeper: Keeper) -> Any:
     import torch
     from trl import GRPOConfig
 
@@ -75,7 +78,7 @@ def _config(item: GrpoItem, seed: int) -> Any:
         reward_weights=weights_at(item.rewards, 0),
         scale_rewards=how.scale if isinstance(how, Grouped) else "group",
         multi_objective_aggregation="normalize_then_sum" if isinstance(how, Gdpo) else "sum_then_normalize",
-        seed=seed, data_seed=seed, save_strategy="no", report_to=[], logging_steps=1,
+        seed=seed, data_seed=seed, report_to=[], logging_steps=1, **keeper.arguments(),
         disable_tqdm=True, remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
         bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, max_grad_norm=1.0, adam_beta2=0.95,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from grandrounds.params import GrpoItem
 from grandrounds.records import Question
 from grandrounds.runtime import derive_seed
 from grandrounds.training import dealing, guarding
+from grandrounds.training.checkpoints import Resumable
 from grandrounds.training.dealing import Rollouts
 from grandrounds.training.watching import Recorder
 
@@ -255,7 +256,7 @@ def trainer_class() -> type:
     """TRL's trainer under ours."""
     from trl import GRPOTrainer
 
-    class DealtGRPOTrainer(Dealt, GRPOTrainer):
+    class DealtGRPOTrainer(Resumable, Dealt, GRPOTrainer):
         pass
 
     return DealtGRPOTrainer

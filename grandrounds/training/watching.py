@@ -3,7 +3,7 @@
 import csv
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,9 @@ def watcher(on_step: OnStep) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
             if not logs or "loss" not in logs:  # rewards stand in those steps alone that drew rollouts
                 return
+            self.take(state.global_step, logs)
+
+        def take(self, step: int, logs: Mapping[str, Any]) -> None:
             there = {name: value for name, value in logs.items() if value is not None}  # None: TRL's word for NaN
             figures = {LOGGED[name]: float(value) for name, value in there.items() if name in LOGGED}
             for name, value in there.items():
@@ -112,9 +115,9 @@ def watcher(on_step: OnStep) -> Any:
                 elif name.startswith("advantage_share/"):
                     figures[name] = float(value)
             if not math.isfinite(figures["loss"]):
-                raise UserError(f"step {state.global_step}: the loss is {figures['loss']}; lower the learning rate")
+                raise UserError(f"step {step}: the loss is {figures['loss']}; lower the learning rate")
             self.seen.append(figures)
-            on_step(state.global_step, figures)
+            on_step(step, figures)
 
         def summary(self, names: list[str]) -> dict[str, Any]:
             tenth = max(1, len(self.seen) // 10)
