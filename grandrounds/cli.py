@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import data, doctor, lineage, pipeline, recipe
+from grandrounds.commands import ablate, data, doctor, lineage, pipeline, recipe
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -42,6 +42,7 @@ def _start(
 # In the order that the help lists them.
 app.command()(pipeline.plan)
 app.command()(pipeline.run)
+app.command()(ablate.ablate)
 app.command()(lineage.lineage)
 app.command()(doctor.doctor)
 app.command()(pipeline.ui)

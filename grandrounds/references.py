@@ -45,9 +45,9 @@ def _curate(params: Params, where: str) -> None:
     embedded = [name for name, source in params.curate.sources.items() if source.type == "embedded"]
     if len(embedded) > 1:
         raise UserError(f"{where}: curate.sources: {', '.join(embedded)}: only one source can be embedded; leave one")
-    if not embedded and params.base.model.type == "embedded":
+    if not embedded and params.base.model.type in ("embedded", "grafted"):
         raise UserError(
-            f"{where}: base.model: the embedded model learns from the embedded corpus; "
+            f"{where}: base.model: the {params.base.model.type} model learns from the embedded corpus; "
             "add a source of type embedded to curate.sources, or take a model from the hub or a folder"
         )
 

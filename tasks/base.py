@@ -2,25 +2,21 @@
 
 Embedded: a tiny Qwen2.5-VL-class model is trained here from nothing on `pretrain`, where each piece of knowledge has
 its own frequency and reliability, so that it knows some and is shaky on some; the teacher goes on from it with `train`
-and what `pretrain` states as published, every thought worked out. Hub or local: the models are fetched at a pinned
-revision, or copied.
+and what `pretrain` states as published, every thought worked out. Grafted: SmolLM2's weights from a package, with a
+vision tower that is trained here. Hub or local: the models are fetched at a pinned revision, or copied.
 """
 
 import random
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from grandrounds import files, forms, runtime
 from grandrounds.encoding import Encoder
-from grandrounds.errors import UserError
-from grandrounds.params import EmbeddedModel, EmbeddedSource, HubModel, HubRevision, LocalModel, Params
+from grandrounds.params import EmbeddedModel, EmbeddedSource, GraftedModel, Params
 from grandrounds.records import HEARSAY, Question
 from grandrounds.tracking.progress import progress
 from grandrounds.tracking.stage import StageRun, stage_run, task_main
-from grandrounds.training import embedded, sft
-
-WANTED = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")  # no pickles, no code
+from grandrounds.training import embedded, grafted, pretrained, sft
 
 
 def main(item: str | None, params: Params) -> None:
@@ -29,10 +25,10 @@ def main(item: str | None, params: Params) -> None:
     with stage_run("base", item, params, inputs=inputs, outputs=["models/base", "models/teacher"]) as run:
         if isinstance(spec, EmbeddedModel):
             run.finish(build(spec, params, run))
+        elif isinstance(spec, GraftedModel):
+            run.finish(graft(spec, params, run))
         else:
-            for name in ("base", "teacher"):
-                fetch(getattr(spec, name), Path("models", name), spec)
-            run.finish({"type": spec.type})
+            run.finish(pretrained.fetch(spec))
 
 
 def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
@@ -69,26 +65,28 @@ def build(spec: EmbeddedModel, params: Params, run: StageRun) -> dict:
     return metrics
 
 
-def fetch(source: HubRevision | Path, target: Path, spec: HubModel | LocalModel) -> None:
-    """Download a pinned revision, or copy a folder: safetensors, configuration and tokenizer, never pickles or code."""
-    with files.replacing(target) as folder:
-        if isinstance(source, HubRevision):
-            from huggingface_hub import snapshot_download
+def graft(spec: GraftedModel, params: Params, run: StageRun) -> dict:
+    """SmolLM2 with a vision tower trained on `pretrain`'s pictures, while the language model stays as it is."""
+    runtime.use_deterministic()
+    source = params.curate.embedded or EmbeddedSource()
+    model, made = grafted.smollm2(source.image_size, params.seed, spec.vision_hidden, spec.vision_layers)
+    embedded.prepare(model).model.language_model.requires_grad_(False)
+    asked = forms.read(params.prompts)
+    pictured = [each for each in files.read("data/curated/pretrain.parquet", Question) if each.image]
+    seed = runtime.derive_seed(params.seed, "base", "grafted")
+    schedule = sft.Schedule(spec.steps, spec.batch, spec.learning_rate, 0.05)
+    with progress(schedule.steps, "vision tower") as advance:
 
-            snapshot_download(
-                source.repository, revision=source.revision, allow_patterns=list(WANTED), local_dir=folder
-            )
-            shutil.rmtree(folder / ".cache", ignore_errors=True)
-        else:
-            if not source.is_dir():
-                raise UserError(f"base.model: {source} is not a folder; give the path of a transformers model")
-            folder.mkdir()
-            for path in sorted({path for pattern in WANTED for path in source.glob(pattern)}):
-                shutil.copy2(path, folder / path.name)
-        if not list(folder.glob("*.safetensors")):
-            raise UserError(
-                f"base.model ({spec.type}): {source} has no *.safetensors; pickled weights are never loaded"
-            )
+        def on_step(step: int, figures: dict) -> None:
+            run.curve(step, **figures)
+            advance(1, loss=figures["loss"])
+
+        metrics = sft.train(model, Encoder(made), embedded.examples(pictured, asked, seed), schedule, seed, on_step)
+    for name in ("base", "teacher"):
+        with files.replacing(Path("models", name)) as folder:
+            embedded.save(folder, model.requires_grad_(True), made)
+    trained = sum(p.numel() for p in model.model.visual.parameters())
+    return {"parameters": sum(p.numel() for p in model.parameters()), "vision_parameters": trained, "base": metrics}
 
 
 if __name__ == "__main__":

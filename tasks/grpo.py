@@ -41,7 +41,7 @@ def main(item: str, params: Params) -> None:
         start = None if str(settings.init) == BASE else lora.load_update(settings.init)
         if start is not None:
             lora.fold(model, start, str(settings.init))
-        seed = runtime.derive_seed(params.seed, "grpo", item)
+        seed = runtime.derive_seed(params.seed + settings.seed_offset, "grpo", item)
         runtime.seed_everything(seed)
         model = adapter.attach(model, settings.lora)
 

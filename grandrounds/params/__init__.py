@@ -1,7 +1,7 @@
 """params.yaml as frozen, strict models. :func:`load` is the only reader."""
 
 from grandrounds.params.adapt import Adapt, Adapter, Lora, SftTraining
-from grandrounds.params.base import Base, EmbeddedModel, HubModel, HubRevision, LocalModel
+from grandrounds.params.base import Base, EmbeddedModel, GraftedModel, HubModel, HubRevision, LocalModel
 from grandrounds.params.checkpoints import Checkpoints
 from grandrounds.params.compute import Compute
 from grandrounds.params.curate import Curate, Labeller
@@ -70,6 +70,7 @@ __all__ = [
     "Gba",
     "Gdpo",
     "GeminiEngine",
+    "GraftedModel",
     "Grouped",
     "Grpo",
     "GrpoItem",

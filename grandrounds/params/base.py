@@ -28,6 +28,21 @@ class EmbeddedModel(Section):
     teacher_rehearsal: Annotated[int, Field(ge=0)] = 4000  # questions of `pretrain`, stated as published, beside it
 
 
+class GraftedModel(Section):
+    """SmolLM2-135M-Instruct's weights in the Qwen2.5-VL class (`training/grafted.py`), with a small vision tower.
+
+    The tower is trained here on the corpus's pictures, under the language model, which stays as it is. The teacher is
+    the same model.
+    """
+
+    type: Literal["grafted"]
+    vision_hidden: PositiveInt = 128
+    vision_layers: PositiveInt = 4
+    batch: PositiveInt = 8
+    steps: PositiveInt = 60
+    learning_rate: PositiveFloat = 1e-3
+
+
 class HubRevision(Section):
     """A model on the Hugging Face hub at a pinned commit; only safetensors are fetched."""
 
@@ -36,6 +51,8 @@ class HubRevision(Section):
 
 
 class HubModel(Section):
+    """Fetched once each; where base and teacher are the same revision, once."""
+
     type: Literal["hub"]
     base: HubRevision
     teacher: HubRevision
@@ -50,4 +67,6 @@ class LocalModel(Section):
 
 
 class Base(Section):
-    model: Annotated[EmbeddedModel | HubModel | LocalModel, Field(discriminator="type")] = EmbeddedModel()
+    model: Annotated[EmbeddedModel | GraftedModel | HubModel | LocalModel, Field(discriminator="type")] = (
+        EmbeddedModel()
+    )

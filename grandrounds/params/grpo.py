@@ -90,6 +90,7 @@ class GrpoItem(Section):
     drop_truncated: bool = False  # completions that reached max_new_tokens teach nothing (DAPO)
     watch: Watch = Watch()
     lora: Lora = Lora()
+    seed_offset: int = 0  # another draw of everything random in this training, and of nothing else
     checkpoints: Checkpoints = Checkpoints()
 
     @model_validator(mode="after")

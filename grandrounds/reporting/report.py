@@ -10,6 +10,7 @@ from grandrounds.reporting.blocks import Section, numbered
 from grandrounds.reporting.cards import card
 from grandrounds.reporting.collect import Run, collect
 from grandrounds.reporting.sections import (
+    ablations,
     arms,
     cases,
     comparisons,
@@ -60,6 +61,7 @@ def build(run: Run) -> list[Section]:
         comparisons.rlvr(run),
         comparisons.prompts(run),
         comparisons.kinds(run),
+        ablations.section(run),
         lineage.section(run),
         published.section(run),
         cases.section(run),

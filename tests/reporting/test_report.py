@@ -16,7 +16,7 @@ from grandrounds.reporting.report import build, write_report
 from grandrounds.reporting.sections import arms, cases, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
-SECTIONS = 17
+SECTIONS = 18
 
 
 class Tags(HTMLParser):
