@@ -17,7 +17,21 @@ from grandrounds.params.engines import (
 from grandrounds.params.filter import Bayesian, Exact, Filter, Full, Keep
 from grandrounds.params.grpo import Gba, Grouped, Grpo, GrpoItem
 from grandrounds.params.judge import Judge, ReferenceJudge
-from grandrounds.params.merge import Beside, Linear, Merge, MergeItem, Method, Ties
+from grandrounds.params.merge import (
+    Beside,
+    ConflictAware,
+    DareLinear,
+    DareTies,
+    Knots,
+    Linear,
+    Merge,
+    MergeItem,
+    MergeMethod,
+    MergeRule,
+    MergeSearch,
+    Ram,
+    Ties,
+)
 from grandrounds.params.predict import Arm, Predict
 from grandrounds.params.prompts import Prompts
 from grandrounds.params.publish import Publish
@@ -53,7 +67,10 @@ __all__ = [
     "ChatSource",
     "Columns",
     "Compute",
+    "ConflictAware",
     "Curate",
+    "DareLinear",
+    "DareTies",
     "DicomSource",
     "Distill",
     "Duplicates",
@@ -74,12 +91,15 @@ __all__ = [
     "HubRevision",
     "Judge",
     "Keep",
+    "Knots",
     "Linear",
     "LocalModel",
     "Lora",
     "Merge",
     "MergeItem",
-    "Method",
+    "MergeMethod",
+    "MergeRule",
+    "MergeSearch",
     "NiftiSource",
     "OpenAIEngine",
     "OwnSource",
@@ -89,6 +109,7 @@ __all__ = [
     "Prompts",
     "Publish",
     "PublishedSource",
+    "Ram",
     "Reference",
     "ReferenceJudge",
     "RemoteSettings",
