@@ -75,7 +75,7 @@ class ConflictAware(_Method):
 
     type: Literal["conflict_aware"]
     density: Density = 0.5
-    agreement: Fraction = 0.25  # on agreed entries; 0: their mean, 1: their sum
+    agreement: Fraction = 0.0  # on agreed entries; 0: their mean, 1: their sum
     caution: Annotated[float, Field(ge=0)] = 1.0  # on contested ones; 0: TIES
 
 
