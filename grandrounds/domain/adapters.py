@@ -7,6 +7,7 @@ sum is kept either as a longer LoRA (:func:`concatenate`) or as a matrix cut bac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -107,6 +108,12 @@ def all_modules(updates: Mapping[str, LoraUpdate]) -> list[str]:
                     f"{list(factors.shape)} in '{name}'; both must be trained from one base model"
                 )
     return sorted(first)
+
+
+def layer_of(module: str) -> int:
+    """The layer in a module's name: the number after `layers`, `blocks`, `layer` or `h`; -1 where there is none."""
+    match = re.search(r"(?:^|\.)(?:layers|blocks|layer|h)\.(\d+)(?:\.|$)", module)
+    return int(match[1]) if match else -1
 
 
 def concatenate(*updates: LoraUpdate) -> LoraUpdate:

@@ -6,13 +6,12 @@ Two seeds of one specialty (a specialist and its twin) give the null: the disagr
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from grandrounds.domain.adapters import LoraFactors, LoraUpdate, all_modules
+from grandrounds.domain.adapters import LoraFactors, LoraUpdate, all_modules, layer_of
 from grandrounds.records import Conflict
 
 if TYPE_CHECKING:
@@ -36,12 +35,6 @@ def compare_all(updates: Mapping[str, LoraUpdate], twin: tuple[str, str, LoraUpd
         of, name, update = twin
         rows += compare(of, updates[of], name, update, null=True)
     return rows
-
-
-def layer_of(module: str) -> int:
-    """The layer in a module's name: the number after `layers`, `blocks`, `layer` or `h`; -1 where there is none."""
-    match = re.search(r"(?:^|\.)(?:layers|blocks|layer|h)\.(\d+)(?:\.|$)", module)
-    return int(match[1]) if match else -1
 
 
 def kind_of(module: str) -> str:

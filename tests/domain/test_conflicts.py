@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grandrounds.domain.adapters import LoraFactors, LoraUpdate
-from grandrounds.domain.conflicts import compare, compare_all, hardest, layer_of
+from grandrounds.domain.adapters import LoraFactors, LoraUpdate, layer_of
+from grandrounds.domain.conflicts import compare, compare_all, hardest
 from grandrounds.errors import UserError
 
 few = settings(max_examples=30, deadline=None)

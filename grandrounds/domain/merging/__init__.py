@@ -17,13 +17,13 @@ from grandrounds.domain.lowrank import compress
 from grandrounds.domain.merging.inputs import gather
 from grandrounds.domain.merging.methods import METHODS, Method
 from grandrounds.errors import UserError, unknown
-from grandrounds.params import MergeMethod, MergeRule
+from grandrounds.params import Linear, MergeMethod, MergeRule
 from grandrounds.records import MergeReport
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METHODS", "MergedUpdate", "Method", "merge", "merge_exactly"]
+__all__ = ["METHODS", "MergedUpdate", "Method", "append", "merge", "merge_exactly"]
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,15 @@ def merge(
     done = _on_single_threads(one, modules, workers)
     merged = {module: factors for module, (factors, _) in zip(modules, done, strict=True)}
     return MergedUpdate(LoraUpdate(merged, "merged update"), [row for _, row in done])
+
+
+def append(
+    updates: Mapping[str, LoraUpdate], weights: Mapping[str, float], method: Linear, rules: Sequence[MergeRule] = ()
+) -> LoraUpdate:
+    """The linear merge as one longer LoRA: PEFT's `cat`, exact and not rewritten in another basis."""
+    check(updates, weights, rules)
+    found = {module: _merged(module, updates, weights, method, rules) for module in all_modules(updates)}
+    return LoraUpdate({module: each for module, each in found.items() if isinstance(each, LoraFactors)}, "merged update")
 
 
 def merge_exactly(
