@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 
 from grandrounds import files, lora, params, runtime
 from grandrounds.domain.adapters import LoraUpdate
-from grandrounds.domain.merging import merge
+from grandrounds.domain.merging.merge import merge
 from grandrounds.domain.statistics import Resampler
 from grandrounds.params import MergeMethod
 from grandrounds.records import Question
@@ -89,7 +89,9 @@ def _trained(offset: int) -> Path:
 
 
 def _name(method: Mapping[str, Any]) -> str:
-    return " ".join([method["type"], *(f"{key} {value}" for key, value in method.items() if key not in ("type", "seed"))])
+    return " ".join(
+        [method["type"], *(f"{key} {value}" for key, value in method.items() if key not in ("type", "seed"))]
+    )
 
 
 def _note(scores: dict[str, list[list[float]]], name: str, found: list[float]) -> None:

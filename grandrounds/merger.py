@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from grandrounds import files
 from grandrounds.domain.adapters import LoraUpdate, all_modules
 from grandrounds.domain.conflicts import compare_all, hardest
-from grandrounds.domain.merging import METHODS, append, check, merge, merge_exactly
+from grandrounds.domain.merging.merge import append, check, merge, merge_exactly
+from grandrounds.domain.merging.methods import METHODS
 from grandrounds.errors import UserError, unknown
 from grandrounds.lora import WEIGHTS, Adapter, one_base, read_adapter, write_update
 from grandrounds.params import Linear, MergeMethod, MergeRule

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from grandrounds import files, merger
-from grandrounds.domain.merging import merge_exactly
+from grandrounds.domain.merging.merge import merge_exactly
 from grandrounds.errors import UserError
 from grandrounds.lora import load_update
 from grandrounds.params import MergeRule
@@ -129,7 +129,9 @@ def test_names_of_older_checkpoints_are_found(tmp_path: Path) -> None:
     save_file({"model.layers.0.q_proj.weight": torch.zeros(2, 3)}, tmp_path / "base/model.safetensors")
     fold_into(tmp_path / "base", tmp_path / "out", ["model.language_model.layers.0.q_proj"], lambda _: torch.ones(2, 3))
     assert load_file(tmp_path / "out/model.safetensors")["model.layers.0.q_proj.weight"].sum() == 6
-    with pytest.raises(UserError, match=r"has no weight model\.visual\.x\.weight: were the adapters trained on another"):
+    with pytest.raises(
+        UserError, match=r"has no weight model\.visual\.x\.weight: were the adapters trained on another"
+    ):
         fold_into(tmp_path / "base", tmp_path / "out", ["model.visual.x"], lambda _: torch.ones(2, 3))
 
 
@@ -177,7 +179,10 @@ def pickle(folder: Path) -> None:
 
 
 BAD = {
-    "another base": (lambda f: edit(f, base_model_name_or_path="someone/else"), "base_model_name_or_path is 'someone/else'"),
+    "another base": (
+        lambda f: edit(f, base_model_name_or_path="someone/else"),
+        "base_model_name_or_path is 'someone/else'",
+    ),
     "shape": (
         lambda f: rewrite(f, lambda t: t.update({f"{Q}.lora_B.weight": torch.ones(5, 2)})),
         r"module model\.layers\.0\.self_attn\.q_proj: the update is \[32, 32\] in 'a' and \[5, 32\] in 'b'",
@@ -186,14 +191,20 @@ BAD = {
         lambda f: rewrite(f, lambda t: t[f"{Q}.lora_A.weight"].fill_(float("nan"))),
         r"b/adapter_model\.safetensors: module model\.layers\.0\.self_attn\.q_proj: A holds NaN",
     ),
-    "infinity": (lambda f: rewrite(f, lambda t: t[f"{Q}.lora_B.weight"].fill_(float("inf"))), "B holds NaN or infinity"),
+    "infinity": (
+        lambda f: rewrite(f, lambda t: t[f"{Q}.lora_B.weight"].fill_(float("inf"))),
+        "B holds NaN or infinity",
+    ),
     "missing module": (
         lambda f: rewrite(f, lambda t: [t.pop(f"{Q}.lora_{x}.weight") for x in "AB"]),
         r"b/adapter_model\.safetensors: module model\.layers\.0\.self_attn\.q_proj is missing, which adapter_config",
     ),
     "half a module": (lambda f: rewrite(f, lambda t: t.pop(f"{Q}.lora_B.weight")), "q_proj has lora_A only"),
     "empty": (lambda f: rewrite(f, lambda t: t.clear()), r"b/adapter_model\.safetensors: has no LoRA module"),
-    "zero": (lambda f: rewrite(f, lambda t: [x.zero_() for k, x in t.items() if "lora_B" in k]), "'b' is zero in every"),
+    "zero": (
+        lambda f: rewrite(f, lambda t: [x.zero_() for k, x in t.items() if "lora_B" in k]),
+        "'b' is zero in every",
+    ),
     "lies about its size": (lie, r"b/adapter_model\.safetensors: not a whole safetensors file"),
     "pickled": (pickle, r"b/adapter_model\.bin: pickled weights can run code"),
     "dora": (lambda f: edit(f, use_dora=True), "use_dora is true"),
@@ -248,7 +259,19 @@ def test_the_command(folders: dict[str, Path], tmp_path: Path, monkeypatch: pyte
     from grandrounds.cli import app
 
     monkeypatch.chdir(folders["a"].parent)
-    given = ["merge", "--adapter", "a=a", "--adapter", "b=b", "--weight", "b=0.5", "--density", "0.4", "--set", "caution=2"]
+    given = [
+        "merge",
+        "--adapter",
+        "a=a",
+        "--adapter",
+        "b=b",
+        "--weight",
+        "b=0.5",
+        "--density",
+        "0.4",
+        "--set",
+        "caution=2",
+    ]
     ran = CliRunner().invoke(app, [*given, "--method", "conflict_aware", "--rank", "3", "-o", str(tmp_path / "out")])
     assert ran.exit_code == 0, ran.output
     assert "2 adapters merged by conflict_aware in 6 modules, a LoRA of rank 3, at most" in ran.output

@@ -12,7 +12,9 @@ def merge(
     context: typer.Context,
     adapters: Annotated[list[str], typer.Option("--adapter", metavar="NAME=FOLDER", help="A PEFT LoRA; repeatable.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; must not exist.")],
-    method: Annotated[str, typer.Option(help="linear, ties, dare_linear, dare_ties, knots, ram, conflict_aware.")] = "ties",
+    method: Annotated[
+        str, typer.Option(help="linear, ties, dare_linear, dare_ties, knots, ram, conflict_aware.")
+    ] = "ties",
     weights: Annotated[
         list[str] | None, typer.Option("--weight", metavar="NAME=NUMBER", help="1 where not named; repeatable.")
     ] = None,
@@ -23,7 +25,9 @@ def merge(
     ] = None,
     rules: Annotated[
         list[str] | None,
-        typer.Option("--rule", metavar="JSON", help='{"modules": "*.v_proj", "update": "a", "weight": 0.5}; repeatable.'),
+        typer.Option(
+            "--rule", metavar="JSON", help='{"modules": "*.v_proj", "update": "a", "weight": 0.5}; repeatable.'
+        ),
     ] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Of the merged LoRA, at most; none: nothing is cut.")] = None,
     energy: Annotated[

@@ -17,6 +17,7 @@ from grandrounds.records import Conflict
 if TYPE_CHECKING:
     from torch import Tensor
 
+MEASURES = ("cosine", "sign_disagreement", "interference", "overlap_in", "overlap_out")
 ROWS = 256  # of two dense updates compared at once
 
 
@@ -48,6 +49,18 @@ def mean_by(rows: Iterable[Conflict], key: Callable[[Conflict], object], measure
     for row in rows:
         groups.setdefault(key(row), []).append(getattr(row, measure))
     return {name: fmean(values) for name, values in groups.items()}
+
+
+def pair_means(rows: Iterable[Conflict]) -> list[dict[str, str | bool | float]]:
+    """Unweighted means over modules for each pair, in the order of the rows."""
+    groups: dict[tuple[str, str, bool], list[Conflict]] = {}
+    for row in rows:
+        groups.setdefault((row.first, row.second, row.null), []).append(row)
+    return [
+        {"first": first, "second": second, "null": null}
+        | {measure: fmean(getattr(row, measure) for row in group) for measure in MEASURES}
+        for (first, second, null), group in groups.items()
+    ]
 
 
 def hardest(rows: Sequence[Conflict]) -> str:

@@ -21,7 +21,5 @@ def right(questions: Sequence[Question], params: Params, adapter: str | Path | N
     form = prompts.form("reasoning", forms.read(params.prompts))
     asked = {each.id: each for each in questions}
     requests = [Request(f"reasoning/{each.id}", each, form) for each in questions]
-    found = {
-        completion.id.partition("/")[2]: completion for completion in engine.generate(requests, settings.sampling)
-    }
+    found = {completion.id.partition("/")[2]: completion for completion in engine.generate(requests, settings.sampling)}
     return [verify(asked[name], found[name].text, thinking=form.thinking).correct for name in asked]

@@ -84,6 +84,9 @@ MergeMethod = Annotated[
 ]
 
 
+MethodName = Literal["linear", "ties", "dare_linear", "dare_ties", "knots", "ram", "conflict_aware"]
+
+
 class MergeRule(Section):
     """Weight, density or lambda for some modules, of one update or of all. Where several rules match, the last wins."""
 
@@ -97,7 +100,13 @@ class MergeRule(Section):
 class MergeSearch(Section):
     """Score methods x density x lambda on the validation split, and take the best that loses no specialist's gain."""
 
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("ties", "conflict_aware", "knots", "dare_ties", "ram")
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = (
+        "ties",
+        "conflict_aware",
+        "knots",
+        "ram",
+        "linear",
+    )
     density: tuple[Density, Density] = (0.2, 1.0)
     scale: tuple[PositiveFloat, PositiveFloat] = (0.6, 1.6)
     trials: PositiveInt = 20

@@ -1,6 +1,7 @@
 """Invariants of every method in the table, each for the methods that it holds for."""
 
 import random
+from typing import get_args
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from grandrounds.domain.adapters import LoraFactors, LoraUpdate, concatenate
-from grandrounds.domain.merging import METHODS, merge, merge_exactly
+from grandrounds.domain.merging.merge import merge, merge_exactly
+from grandrounds.domain.merging.methods import METHODS
 from grandrounds.errors import UserError
 from grandrounds.params import Linear, MergeMethod, MergeRule, Ties
+from grandrounds.params.merge import MethodName
 
 few = settings(max_examples=15, deadline=None)
 FULL = 6  # the rank at which nothing is cut
@@ -138,7 +141,9 @@ def plain_ties(stack: list[list[float]], weights: list[float], densities: list[f
 @given(seeds, st.integers(1, 5), st.lists(st.sampled_from([0.01, 0.2, 0.5, 1.0]), min_size=5, max_size=5))
 def test_ties_is_the_plain_reference(seed: int, count: int, densities: list[float]) -> None:
     updates = {name: update(seed + place) for place, name in enumerate("abcde"[:count])}
-    weights = dict(zip("abcde", torch.randn(count, generator=torch.Generator().manual_seed(seed)).tolist(), strict=False))
+    weights = dict(
+        zip("abcde", torch.randn(count, generator=torch.Generator().manual_seed(seed)).tolist(), strict=False)
+    )
     rules = [MergeRule(update=name, density=density) for name, density in zip(updates, densities, strict=False)]
     got = merge_exactly(MODULES[0], updates, weights, Ties(), rules)
     stack = [each[MODULES[0]].dense().flatten().tolist() for each in updates.values()]
@@ -223,7 +228,14 @@ def test_an_update_without_a_module_takes_no_part_in_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", TYPES)
 def test_threads_and_workers_leave_no_trace(kind: str) -> None:
     generator = torch.Generator().manual_seed(5)
-    wide = lambda: LoraUpdate({f"layers.{i}.o": LoraFactors(torch.randn(8, 600, generator=generator), torch.randn(640, 8, generator=generator)) for i in (0, 1)})  # noqa: E731, E501
+    wide = lambda: LoraUpdate(
+        {
+            f"layers.{i}.o": LoraFactors(
+                torch.randn(8, 600, generator=generator), torch.randn(640, 8, generator=generator)
+            )
+            for i in (0, 1)
+        }
+    )
     updates = {"a": wide(), "b": wide()}
     before, found = torch.get_num_threads(), []
     try:
@@ -251,4 +263,4 @@ def test_bad_weights_and_updates_are_named() -> None:
 
 def test_every_method_has_its_paper_and_its_settings() -> None:
     assert all("arXiv" in row.paper and row.degenerate for row in METHODS.values())
-    assert {method(kind).type for kind in METHODS} == set(METHODS)
+    assert {method(kind).type for kind in METHODS} == set(METHODS) == set(get_args(MethodName))

@@ -60,9 +60,7 @@ METHODS: dict[str, Method] = {
     ),
     "conflict_aware": Method(
         "ours, docs/merging.md; own, shared and contested entries after RAM, arXiv 2601.13572",
-        lambda given, own: conflict_aware(
-            given.dense(), given.weights, given.densities, own.agreement, own.caution
-        )[0],
+        lambda given, own: conflict_aware(given.dense(), given.weights, given.densities, own.agreement, own.caution)[0],
         "no contested entry and agreement 0: TIES; caution 0 and agreement 0: TIES; one update: its trimmed self",
     ),
 }
