@@ -129,7 +129,8 @@ def card(job: Job, adapters: Mapping[str, Adapter], base: str, done: Done) -> st
         for name, each in sorted(adapters.items())
     ]
     rules = "".join(f"\n- {rule.model_dump_json(exclude_none=True)}" for rule in job.rules)
-    cut = f"A LoRA of rank {done.rank}; the cut to it costs at most {100 * done.largest_error:.2f} % of a module's update."
+    lost = f"{100 * done.largest_error:.2f} % of a module's update"
+    cut = f"A LoRA of rank {done.rank}; the cut to it costs at most {lost}."
     written = {"lora": cut, "cat": f"The exact sum, as a LoRA of rank {done.rank}.", "full": "Whole weights, not cut."}
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).rstrip()}

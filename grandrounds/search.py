@@ -47,14 +47,19 @@ def trials(
         late = space.minutes is not None and time.monotonic() - begin > 60 * space.minutes
         if len(done) > space.trials or late:
             return done
-        kept.sampler = optuna.samplers.TPESampler(seed=seed + len(done), n_startup_trials=max(4, space.trials // 3))
-        asked = kept.ask()
+        sampler = optuna.samplers.TPESampler(seed=seed + len(done), n_startup_trials=max(4, space.trials // 3))
+        before = optuna.create_study(direction="maximize", sampler=sampler)  # without what was cut off
+        before.add_trials(kept.get_trials())
+        asked = before.ask()
         method = _propose(space, asked)
         found = Trial(len(done), method.model_dump(), score(method))
         note(found)
-        asked.set_user_attr("method", found.method)
-        asked.set_user_attr("scores", found.scores)
-        kept.tell(asked, found.macro)
+        said = {"method": found.method, "scores": found.scores}
+        kept.add_trial(
+            optuna.trial.create_trial(
+                params=asked.params, distributions=asked.distributions, value=found.macro, user_attrs=said
+            )
+        )
 
 
 def _propose(space: MergeSearch, asked: Any) -> MergeMethod:
@@ -66,8 +71,7 @@ def _propose(space: MergeSearch, asked: Any) -> MergeMethod:
 
 
 def _done(kept: Any, own: MergeMethod) -> list[Trial]:
-    """Numbered by their order; one that was interrupted is asked anew."""
-    whole = [each for each in kept.get_trials(deepcopy=False) if each.state.name == "COMPLETE"]
+    """Numbered by their order."""
     rows = [(own.model_dump(), kept.user_attrs["own"])]
-    rows += [(each.user_attrs["method"], each.user_attrs["scores"]) for each in whole]
+    rows += [(each.user_attrs["method"], each.user_attrs["scores"]) for each in kept.get_trials()]
     return [Trial(number, method, scores) for number, (method, scores) in enumerate(rows)]

@@ -68,7 +68,7 @@ def test_layer_of_a_module(module: str, layer: int) -> None:
 def test_only_what_both_update_is_compared() -> None:
     other = LoraUpdate({"lm_head": update(1)[MODULE]})
     assert compare("a", update(1), "b", other) == []
-    with pytest.raises(UserError, match="module model.language_model"):
+    with pytest.raises(UserError, match=r"module model\.language_model"):
         compare("a", update(1), "b", LoraUpdate({MODULE: LoraFactors(torch.ones(1, 5), torch.ones(7, 1))}))
 
 

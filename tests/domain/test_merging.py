@@ -114,7 +114,7 @@ def test_linear_is_what_peft_calls_cat(seed: int, weight: float) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_method_is_homogeneous(kind: str) -> None:
-    """So that a scale on every update of a module is that module's lambda, and the scale of a LoRA is no special case."""
+    """So a scale on every update of a module is that module's lambda."""
     updates, twice = {"a": update(1), "b": update(2)}, {"a": update(1, 4.0), "b": update(2, 4.0)}
     one = merge(updates, {}, method(kind), FULL).update
     same(merge(twice, {}, method(kind), FULL).update, one, 2.0)
@@ -187,7 +187,8 @@ def test_conflict_aware_treats_own_agreed_and_contested_entries_apart() -> None:
 
 def test_dare_drops_by_name_and_module_and_keeps_the_expectation() -> None:
     one = LoraUpdate({name: LoraFactors(torch.ones(1, 60), torch.ones(50, 1)) for name in ("m", "n")})
-    drops = {(name, module): merge_exactly(module, {name: one}, {}, method("dare_linear", density=0.25)) for name in "ab" for module in "mn"}  # fmt: skip
+    dare = method("dare_linear", density=0.25)
+    drops = {(name, module): merge_exactly(module, {name: one}, {}, dare) for name in "ab" for module in "mn"}
     for dense in drops.values():
         assert set(dense.unique().tolist()) == {0.0, 4.0} and float(dense.mean()) == pytest.approx(1.0, abs=0.15)
     assert not torch.equal(drops["a", "m"], drops["b", "m"]) and not torch.equal(drops["a", "m"], drops["a", "n"])
@@ -228,14 +229,11 @@ def test_an_update_without_a_module_takes_no_part_in_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", TYPES)
 def test_threads_and_workers_leave_no_trace(kind: str) -> None:
     generator = torch.Generator().manual_seed(5)
-    wide = lambda: LoraUpdate(
-        {
-            f"layers.{i}.o": LoraFactors(
-                torch.randn(8, 600, generator=generator), torch.randn(640, 8, generator=generator)
-            )
-            for i in (0, 1)
-        }
-    )
+
+    def wide() -> LoraUpdate:
+        a, b = torch.randn(8, 600, generator=generator), torch.randn(640, 8, generator=generator)
+        return LoraUpdate({"layers.0.o": LoraFactors(a, b), "layers.1.o": LoraFactors(-a, b.flip(0))})
+
     updates = {"a": wide(), "b": wide()}
     before, found = torch.get_num_threads(), []
     try:

@@ -1,7 +1,7 @@
 """Merging of LoRA updates into one, on the exact updates dW = scale * B A, module by module.
 
-A method is a row of :data:`grandrounds.domain.merging.methods.METHODS`. What it gives for a module is cut to a LoRA of the asked rank or energy
-(:mod:`grandrounds.domain.lowrank`), and what that costs is reported.
+A method is a row of :data:`grandrounds.domain.merging.methods.METHODS`. What it gives for a module is cut to a LoRA of
+the asked rank or energy (:mod:`grandrounds.domain.lowrank`), and what that costs is reported.
 """
 
 from __future__ import annotations
