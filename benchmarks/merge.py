@@ -45,7 +45,10 @@ def main() -> None:
     figures |= exactness(layer)
     ours, peft, theirs = in_turn(layer, CUT, 1 if given.quick else 3)
     figures |= {"ratio_peft": round(peft / ours, 2), "ratio_mergekit": round(theirs / ours, 2)}
-    print(f"7B, one layer: ours {ours:.2f} s, PEFT ties_svd {peft:.2f} s, mergekit TIES (dense, no cut) {theirs:.2f} s")
+    print(
+        f"7B, one layer: ours {ours:.2f} s, PEFT ties_svd {peft:.2f} s, mergekit TIES (dense, no cut) {theirs:.2f} s",
+        flush=True,
+    )
     tiny = random_updates(4, 128, 128, 8)
     ours, peft, theirs = in_turn(tiny, 128, 5)
     figures |= {"ratio_peft_embedded": round(peft / ours, 2), "ratio_mergekit_embedded": round(theirs / ours, 2)}
@@ -92,10 +95,13 @@ def whole() -> None:
 
 def in_turn(updates: dict[str, Any], rank: int, rounds: int) -> list[float]:
     """Median seconds of ours, PEFT's and mergekit's."""
+    import torch
+
     from grandrounds.domain.merging.merge import merge
 
+    workers = torch.get_num_threads()  # the others have as many threads
     contenders: list[Callable[[], object]] = [
-        lambda: merge(updates, {}, TIES, rank, workers=2), peft_merge(updates, rank), mergekit_merge(updates),
+        lambda: merge(updates, {}, TIES, rank, workers=workers), peft_merge(updates, rank), mergekit_merge(updates),
     ]  # fmt: skip
     seconds: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):

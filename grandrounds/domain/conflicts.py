@@ -56,11 +56,11 @@ def pair_means(rows: Iterable[Conflict]) -> list[dict[str, str | bool | float]]:
     groups: dict[tuple[str, str, bool], list[Conflict]] = {}
     for row in rows:
         groups.setdefault((row.first, row.second, row.null), []).append(row)
-    return [
-        {"first": first, "second": second, "null": null}
-        | {measure: fmean(getattr(row, measure) for row in group) for measure in MEASURES}
-        for (first, second, null), group in groups.items()
-    ]
+    found = []
+    for (first, second, null), group in groups.items():
+        means: dict[str, str | bool | float] = {"first": first, "second": second, "null": null}
+        found.append(means | {measure: fmean(getattr(row, measure) for row in group) for measure in MEASURES})
+    return found
 
 
 def hardest(rows: Sequence[Conflict]) -> str:

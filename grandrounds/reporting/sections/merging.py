@@ -133,7 +133,7 @@ def _where(run: Run, name: str) -> Figure | None:
     if not rows:
         return None
     pairs = list(dict.fromkeys((row.first, row.second, row.null) for row in rows))
-    labels = [f"{words(a)} / {words(b)}" + (" (null)" if null else "") for a, b, null in pairs]
+    labels = [f"null: {words(a)} twice" if null else f"{words(a)} / {words(b)}" for a, b, null in pairs]
     drawings = []
     for title, key in (("Cancels, %, by layer", lambda row: row.layer), ("By module", lambda row: kind_of(row.module))):
         columns = sorted({key(row) for row in rows})
