@@ -2,11 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from grandrounds.commands import ablate, data, doctor, lineage, pipeline, recipe
+from grandrounds.commands import ablate, data, doctor, lineage, merge, pipeline, recipe
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -32,10 +33,12 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _start(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
+    context.obj = Path.cwd()  # for commands whose paths are not the project's
     os.chdir(root())  # so that every command works from a folder below
 
 
@@ -44,6 +47,7 @@ app.command()(pipeline.plan)
 app.command()(pipeline.run)
 app.command()(ablate.ablate)
 app.command()(lineage.lineage)
+app.command()(merge.merge)
 app.command()(doctor.doctor)
 app.command()(pipeline.ui)
 app.command()(pipeline.serve)

@@ -12,11 +12,13 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grandrounds import files
-from grandrounds.domain.adapters import LoraFactors, LoraUpdate, pad
+from grandrounds.domain.adapters import LoraFactors, LoraUpdate, all_modules, layer_of, pad
 from grandrounds.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,8 +51,35 @@ _REFUSED_INITIALISATIONS = ("corda", "loftq", "lora_ga", "mica", "olora", "pissa
 _SETS = ("exclude_modules", "modules_to_save", "target_modules", "target_parameters")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """A PEFT LoRA folder as it was read."""
+
+    folder: Path
+    config: dict[str, Any]
+    update: LoraUpdate
+
+    @property
+    def base(self) -> str:
+        """The base model that it names: a hub id or a path; "" where it names none."""
+        return str(self.config.get("base_model_name_or_path") or "")
+
+    def targets(self, module: str) -> bool:
+        """Whether its config says that it updates this module of the base, as PEFT reads the config."""
+        layers = self.config.get("layers_to_transform")
+        if layers is not None and layer_of(module) not in ([layers] if isinstance(layers, int) else layers):
+            return False
+        asked, left_out = self.config.get("target_modules") or [], self.config.get("exclude_modules") or []
+        return (asked == "all-linear" or _named(module, asked)) and not _named(module, left_out)
+
+
 def load_update(path: str | Path) -> LoraUpdate:
-    """The update of a PEFT LoRA folder, float32, by module name of the base model.
+    """:func:`read_adapter`, the update alone."""
+    return read_adapter(path).update
+
+
+def read_adapter(path: str | Path) -> Adapter:
+    """A PEFT LoRA folder; its update in float32, by module name of the base model.
 
     Respects r, lora_alpha, rank_pattern, alpha_pattern and use_rslora. Raises UserError, naming file and key, for a
     missing or truncated file, for pickled weights, and for every adapter that is not plain LoRA on linear modules.
@@ -73,7 +102,30 @@ def load_update(path: str | Path) -> LoraUpdate:
         if len(pair) < 2:
             raise UserError(f"{folder / WEIGHTS}: module {module} has lora_{''.join(pair)} only; {_back(folder)}")
         factors[module] = LoraFactors(pair["A"], pair["B"], _scale(folder, config, module, pair["A"].shape[0]))
-    return LoraUpdate(factors, str(folder))
+    return Adapter(folder, config, LoraUpdate(factors, str(folder / WEIGHTS)))
+
+
+def one_base(adapters: Mapping[str, Adapter]) -> str:
+    """The base model of all adapters ("" where none names one).
+
+    Raises UserError when two name different ones, and when an adapter lacks a module that its own config targets and
+    another adapter has: a folder that lost a part. Adapters with other targets may lack what they like.
+    """
+    named = {name: each.base for name, each in adapters.items() if each.base}
+    for name, base in named.items():
+        if base != (first := next(iter(named.values()))):
+            raise UserError(
+                f"{adapters[name].folder / CONFIG}: base_model_name_or_path is '{base}', but '{next(iter(named))}' has "
+                f"'{first}'; updates of different bases cannot be merged (if it is one model under two names, write "
+                "the same name into both)"
+            )
+    for module in all_modules({name: each.update for name, each in adapters.items()}):
+        for each in adapters.values():
+            if module not in each.update and each.targets(module):
+                raise UserError(
+                    f"{each.folder / WEIGHTS}: module {module} is missing, which {CONFIG} targets; {_back(each.folder)}"
+                )
+    return next(iter(named.values()), "")
 
 
 def is_whole_model(path: str | Path) -> bool:
@@ -83,6 +135,13 @@ def is_whole_model(path: str | Path) -> bool:
 
 def save_update(path: str | Path, update: LoraUpdate, base: str = BASE) -> None:
     """Write a PEFT LoRA folder, whole or not at all. Same update, same bytes; PEFT loads it as it is."""
+    with files.replacing(path) as folder:
+        folder.mkdir()
+        write_update(folder, update, _relative(base))
+
+
+def write_update(folder: Path, update: LoraUpdate, base: str) -> None:
+    """The two files of an adapter, into a folder that is there."""
     from safetensors.torch import save_file
 
     rank = update.rank
@@ -92,7 +151,7 @@ def save_update(path: str | Path, update: LoraUpdate, base: str = BASE) -> None:
         tensors[f"{PREFIX}{module}.lora_A.weight"] = padded.a.contiguous()
         tensors[f"{PREFIX}{module}.lora_B.weight"] = padded.b.contiguous()
     config = {
-        "base_model_name_or_path": _relative(base),
+        "base_model_name_or_path": base,
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -107,10 +166,8 @@ def save_update(path: str | Path, update: LoraUpdate, base: str = BASE) -> None:
         "use_dora": False,
         "use_rslora": False,
     }
-    with files.replacing(path) as folder:
-        folder.mkdir()
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        files.write_json(folder / CONFIG, config)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    files.write_json(folder / CONFIG, config)
 
 
 def normalise_config(path: str | Path, base: str = BASE) -> None:
@@ -218,6 +275,13 @@ def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> floa
 
 def _pattern(patterns: dict[str, float], module: str, default: float) -> float:
     return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+
+
+def _named(module: str, names: str | list[str]) -> bool:
+    """PEFT's match: a text is a pattern of the whole name, a list has names or their ends."""
+    if isinstance(names, str):
+        return re.fullmatch(names, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in names)
 
 
 def _relative(base: str) -> str:

@@ -157,6 +157,11 @@ class Conflict:
     null: bool  # True: two seeds of one specialty, the yardstick
     sign_disagreement: float  # share of magnitude (sqrt |a b|) on entries whose signs differ, in [0, 1]
     cosine: float  # of the two updates, in [-1, 1]
+    interference: float  # norm of what cancels when both are added, over sqrt(first_norm * second_norm), in [0, 1]
+    overlap_out: float  # of the spaces that the B's write to: mean squared cosine of principal angles, in [0, 1]
+    overlap_in: float  # of the spaces that the A's read from
+    angle_out: float  # smallest principal angle, degrees
+    angle_in: float
     first_norm: float  # Frobenius norms of the two updates
     second_norm: float
 

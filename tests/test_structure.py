@@ -16,7 +16,15 @@ CODE = ("grandrounds", "tasks", "flows", "tests", "benchmarks")
 NOT_STAGES = {"seed", "compute", "prompts"}
 
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
-SHARED = {"encoding", "decoding", "forms", "lora", "models"}  # between domain and the packages: what several need
+SHARED = {
+    "encoding",
+    "decoding",
+    "forms",
+    "lora",
+    "models",
+    "search",
+    "shards",
+}  # between domain and the packages: what several need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
 TOP = {
     "ablations",
@@ -24,6 +32,7 @@ TOP = {
     "cli",
     "commands",
     "doctor",
+    "merger",
     "recipes",
     "__main__",
 }  # the command line and what only it uses

@@ -1,11 +1,13 @@
 """LoRA updates as tensors: dW = scale * B A, one pair of factors a module, relative to the base model's weights.
 
 Everything here is exact on dW. Adding or averaging the A's and B's of two adapters is not adding their updates, so a
-sum is kept either as a longer LoRA (:func:`concatenate`) or as a dense matrix cut back to a rank (:func:`truncate`).
+sum is kept either as a longer LoRA (:func:`concatenate`) or as a matrix cut back to a rank
+(:mod:`grandrounds.domain.lowrank`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from grandrounds.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ROWS = 128  # of a dense update made at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +38,16 @@ class LoraFactors:
         return self.b.shape[0], self.a.shape[1]
 
     def dense(self) -> Tensor:
-        """The update [out, in] in float32. Summed in float64, so that the threads' order of summing leaves no trace."""
-        return (self.scale * (self.b.double() @ self.a.double())).float()
+        """The update [out, in] in float32. Summed in float64, so that the threads' order of summing leaves no trace;
+        by blocks of rows, for a float64 matrix of 3584 x 3584 costs more time to make than to fill.
+        """
+        import torch
+
+        a, b = self.a.double(), self.b.double()
+        dense = torch.empty(self.shape, device=a.device)
+        for start in range(0, len(b), ROWS):
+            dense[start : start + ROWS] = self.scale * (b[start : start + ROWS] @ a)
+        return dense
 
 
 class LoraUpdate(Mapping[str, LoraFactors]):
@@ -82,23 +94,26 @@ def _check(where: str, factors: LoraFactors) -> None:
             raise UserError(f"{where}: {letter} holds NaN or infinity; train that adapter again")
 
 
-def same_modules(updates: Mapping[str, LoraUpdate]) -> list[str]:
-    """The modules of all updates. UserError naming a module that one of them lacks, or has in another shape."""
-    names = sorted(updates)
-    if not names:
+def all_modules(updates: Mapping[str, LoraUpdate]) -> list[str]:
+    """The modules of any of the updates. UserError naming a module that has another shape in another update."""
+    if not updates:
         raise UserError("no update was given")
-    first = updates[names[0]]
-    for name in names[1:]:
-        for module in sorted(set(first) ^ set(updates[name])):
-            has, lacks = (names[0], name) if module in first else (name, names[0])
-            raise UserError(f"module {module}: '{has}' updates it, '{lacks}' does not; train both on the same targets")
-        for module in first:
-            if first[module].shape != updates[name][module].shape:
+    first: dict[str, str] = {}  # module -> the first update that has it
+    for name in sorted(updates):
+        for module, factors in updates[name].items():
+            other = first.setdefault(module, name)
+            if updates[other][module].shape != factors.shape:
                 raise UserError(
-                    f"module {module}: the update is {list(first[module].shape)} in '{names[0]}' and "
-                    f"{list(updates[name][module].shape)} in '{name}'; both must be trained from one base model"
+                    f"module {module}: the update is {list(updates[other][module].shape)} in '{other}' and "
+                    f"{list(factors.shape)} in '{name}'; both must be trained from one base model"
                 )
-    return list(first)
+    return sorted(first)
+
+
+def layer_of(module: str) -> int:
+    """The layer in a module's name: the number after `layers`, `blocks`, `layer` or `h`; -1 where there is none."""
+    match = re.search(r"(?:^|\.)(?:layers|blocks|layer|h)\.(\d+)(?:\.|$)", module)
+    return int(match[1]) if match else -1
 
 
 def concatenate(*updates: LoraUpdate) -> LoraUpdate:
@@ -130,25 +145,3 @@ def pad(factors: LoraFactors, rank: int) -> LoraFactors:
     a = torch.nn.functional.pad(factors.a.float(), (0, 0, 0, extra))
     b = torch.nn.functional.pad(factors.scale * factors.b.float(), (0, extra))
     return LoraFactors(a, b, 1.0)
-
-
-def truncate(dense: Tensor, rank: int) -> tuple[LoraFactors, float]:
-    """The best LoRA of at most `rank` for a dense update [out, in] (Eckart-Young), and its relative Frobenius error.
-
-    SVD in float64, rounded to float32 at the end, so that thread counts leave no trace in the bytes. Each pair of
-    singular vectors is fixed up to a common sign; the sign is chosen so that the left one's largest entry is positive.
-    Directions below float32's resolution are dropped. A zero update gives zero factors and error 0.
-    """
-    import torch
-
-    exact = dense.double()
-    left, values, right = torch.linalg.svd(exact, full_matrices=False)
-    left, values, right = left[:, :rank], values[:rank], right[:rank]
-    values = torch.where(values > values[0] * torch.finfo(torch.float32).eps, values, torch.zeros_like(values))
-    largest = left.gather(0, left.abs().argmax(dim=0, keepdim=True))  # [1, rank]
-    sign = torch.where(largest < 0, -1.0, 1.0).to(exact.dtype)
-    half = values.sqrt()
-    factors = LoraFactors((sign.T * right * half.unsqueeze(1)).float(), (sign * left * half).float(), 1.0)
-    norm = exact.norm()
-    error = (exact - factors.b.double() @ factors.a.double()).norm() / norm if norm > 0 else norm
-    return factors, float(error)

@@ -18,7 +18,21 @@ from grandrounds.params.engines import (
 from grandrounds.params.filter import Bayesian, Exact, Filter, Full, Keep
 from grandrounds.params.grpo import Gba, Gdpo, Grouped, Grpo, GrpoItem, Watch, Weight
 from grandrounds.params.judge import Judge, ReferenceJudge
-from grandrounds.params.merge import Beside, Linear, Merge, MergeItem, Method, Ties
+from grandrounds.params.merge import (
+    Beside,
+    ConflictAware,
+    DareLinear,
+    DareTies,
+    Knots,
+    Linear,
+    Merge,
+    MergeItem,
+    MergeMethod,
+    MergeRule,
+    MergeSearch,
+    Ram,
+    Ties,
+)
 from grandrounds.params.predict import Arm, Predict
 from grandrounds.params.prompts import Prompts
 from grandrounds.params.publish import Publish
@@ -55,7 +69,10 @@ __all__ = [
     "Checkpoints",
     "Columns",
     "Compute",
+    "ConflictAware",
     "Curate",
+    "DareLinear",
+    "DareTies",
     "DicomSource",
     "Distill",
     "Duplicates",
@@ -78,13 +95,16 @@ __all__ = [
     "HubRevision",
     "Judge",
     "Keep",
+    "Knots",
     "Labeller",
     "Linear",
     "LocalModel",
     "Lora",
     "Merge",
     "MergeItem",
-    "Method",
+    "MergeMethod",
+    "MergeRule",
+    "MergeSearch",
     "NiftiSource",
     "OpenAIEngine",
     "OwnSource",
@@ -94,6 +114,7 @@ __all__ = [
     "Prompts",
     "Publish",
     "PublishedSource",
+    "Ram",
     "Reference",
     "ReferenceJudge",
     "RemoteSettings",

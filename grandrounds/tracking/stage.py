@@ -89,6 +89,12 @@ class StageRun:
             now = int(time.time() * 1000)
             self._writer.send("checkpoint", name=name, step=step, time=now, scores=scores, tags=tags, folder=place)
 
+    def child(self, name: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Log one finished trial as a run of its own under this one."""
+        if self._writer:
+            tags = {"grandrounds.trial": run_name(self.stage, self.item)}
+            self._writer.send("child", name=name, params=flat(params), metrics=numbers(metrics), tags=tags)
+
     def _flush(self) -> None:
         if self._writer and self._unsent:
             self._writer.send("metrics", rows=self._unsent)

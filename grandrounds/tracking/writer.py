@@ -105,6 +105,16 @@ class _Run:
     def checkpoint(self, body: dict[str, Any]) -> None:
         checkpoints.log(self.client, self.experiment, self.id, body)
 
+    def child(self, body: dict[str, Any]) -> None:
+        from mlflow.entities import Metric, Param
+
+        experiment, now = self.client.get_run(self.id).info.experiment_id, _now()
+        tags = {**body["tags"], "mlflow.parentRunId": self.id}
+        run_id = self.client.create_run(experiment, now, tags, body["name"]).info.run_id
+        metrics = [Metric(name, value, now, 0) for name, value in body["metrics"].items()]
+        self.client.log_batch(run_id, metrics, [Param(key, str(value)) for key, value in body["params"].items()])
+        self.client.set_terminated(run_id)
+
     def end(self, body: dict[str, Any]) -> None:
         self.client.set_terminated(self.id, body["status"], body["time"])
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grandrounds.domain.adapters import LoraFactors, LoraUpdate, concatenate, pad, same_modules, truncate
+from grandrounds.domain.adapters import LoraFactors, LoraUpdate, all_modules, concatenate, pad
 from grandrounds.errors import UserError
 
 few = settings(max_examples=40, deadline=None)
@@ -45,33 +45,6 @@ def test_padding_changes_no_update() -> None:
     torch.testing.assert_close(padded.dense(), factors(1).dense())
 
 
-@few
-@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(2, 8), st.integers(2, 8))
-def test_truncation_is_the_best_of_its_rank(seed: int, rank: int, out: int, width: int) -> None:
-    dense = torch.randn(out, width, generator=torch.Generator().manual_seed(seed))
-    cut, error = truncate(dense, rank)
-    values = torch.linalg.svdvals(dense.double())
-    assert cut.rank == min(rank, out, width)
-    assert error == pytest.approx(float(values[rank:].norm() / values.norm()), abs=1e-6)
-    assert error == pytest.approx(float((dense - cut.dense()).norm() / dense.norm()), abs=1e-6)
-
-
-def test_truncation_fixes_the_signs_and_drops_noise() -> None:
-    dense = factors(3, out=9, width=8).dense()  # rank 3
-    cut, error = truncate(dense, 6)
-    assert error < 1e-6
-    assert not cut.a[3:].any() and not cut.b[:, 3:].any()
-    largest = cut.b.gather(0, cut.b.abs().argmax(dim=0, keepdim=True))
-    assert (largest[0, :3] > 0).all()
-    negated, _ = truncate(-dense, 6)
-    assert torch.equal(negated.b, cut.b) and torch.equal(negated.a, -cut.a)
-
-
-def test_zero_update_truncates_to_zero() -> None:
-    cut, error = truncate(torch.zeros(4, 3), 2)
-    assert error == 0.0 and not cut.dense().any() and cut.rank == 2
-
-
 def test_updates_are_sorted_and_cannot_change() -> None:
     update = LoraUpdate({"b": factors(1), "a": factors(2, rank=4)})
     assert list(update) == ["a", "b"] and update.rank == 4
@@ -92,12 +65,11 @@ def test_broken_factors_are_named(broken: LoraFactors, named: str) -> None:
         LoraUpdate({"fine": factors(1), "m": broken})
 
 
-def test_different_modules_and_shapes_are_named() -> None:
+def test_modules_of_any_update_and_shapes_that_differ() -> None:
     full = LoraUpdate({"m": factors(1), "n": factors(2)})
-    with pytest.raises(UserError, match="module n: 'full' updates it, 'part' does not"):
-        same_modules({"part": LoraUpdate({"m": factors(1)}), "full": full})
+    assert all_modules({"part": LoraUpdate({"m": factors(1), "o": factors(3)}), "full": full}) == ["m", "n", "o"]
     with pytest.raises(UserError, match=r"module n: the update is \[7, 5\] in 'full' and \[7, 6\] in 'wide'"):
-        same_modules({"full": full, "wide": LoraUpdate({"m": factors(1), "n": factors(2, width=6)})})
+        all_modules({"full": full, "wide": LoraUpdate({"m": factors(1), "n": factors(2, width=6)})})
     with pytest.raises(UserError, match="module m"):
         concatenate(full, LoraUpdate({"m": factors(1, out=9)}))
     with pytest.raises(UserError, match="no LoRA module"):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grandrounds.domain.adapters import LoraFactors, LoraUpdate
-from grandrounds.domain.conflicts import compare, compare_all, layer_of
+from grandrounds.domain.adapters import LoraFactors, LoraUpdate, layer_of
+from grandrounds.domain.conflicts import compare, compare_all, hardest
 from grandrounds.errors import UserError
 
 few = settings(max_examples=30, deadline=None)
@@ -65,6 +65,52 @@ def test_layer_of_a_module(module: str, layer: int) -> None:
     assert layer_of(module) == layer
 
 
-def test_updates_of_different_modules_are_refused() -> None:
-    with pytest.raises(UserError, match="lm_head"):
-        compare("a", update(1), "b", LoraUpdate({"lm_head": update(1)[MODULE]}))
+def test_only_what_both_update_is_compared() -> None:
+    other = LoraUpdate({"lm_head": update(1)[MODULE]})
+    assert compare("a", update(1), "b", other) == []
+    with pytest.raises(UserError, match=r"module model\.language_model"):
+        compare("a", update(1), "b", LoraUpdate({MODULE: LoraFactors(torch.ones(1, 5), torch.ones(7, 1))}))
+
+
+@few
+@given(st.integers(0, 2**31))
+def test_interference_is_what_cancels_in_the_sum(seed: int) -> None:
+    one, two = update(seed), update(seed + 1, 0.5)
+    a, b = one[MODULE].dense().double(), two[MODULE].dense().double()
+    lost = (a.abs() + b.abs() - (a + b).abs()) / 2  # of each side, entry by entry
+    [row] = compare("one", one, "two", two)
+    assert row.interference == pytest.approx(float(lost.norm() / (a.norm() * b.norm()).sqrt()), rel=1e-6)
+    [there] = compare("two", two, "one", one)
+    assert (there.interference, there.overlap_in) == pytest.approx((row.interference, row.overlap_in))
+
+
+def test_angles_between_spaces_that_are_known() -> None:
+    axis = torch.eye(4)
+    turned = torch.stack([axis[0] * 0.5**0.5 + axis[2] * 0.5**0.5, axis[3]])  # 45 and 90 degrees from axes 0 and 1
+    one = LoraUpdate({MODULE: LoraFactors(axis[:2] * 3, axis[:, :2])})
+    two = LoraUpdate({MODULE: LoraFactors(turned, axis[:, 2:])})
+    [row] = compare("one", one, "two", two)
+    assert (row.angle_in, row.overlap_in) == pytest.approx((45.0, 0.25), abs=1e-4)
+    assert (row.angle_out, row.overlap_out) == pytest.approx((90.0, 0.0), abs=1e-4)
+
+
+def test_measures_do_not_depend_on_how_a_lora_is_written() -> None:
+    """Another basis of the same update: only the update counts."""
+    plain = update(4)[MODULE]
+    turn = torch.tensor([[2.0, 1.0], [0.0, 0.5]])
+    same = LoraUpdate({MODULE: LoraFactors(turn @ plain.a, plain.b @ torch.linalg.inv(turn), 2.0)})
+    [first], [second] = compare("a", update(4), "c", update(9)), compare("a", same, "c", update(9))
+    for measure in ("cosine", "interference", "overlap_in", "overlap_out", "angle_in", "sign_disagreement"):
+        assert getattr(first, measure) == pytest.approx(getattr(second, measure), abs=1e-4)
+
+
+def test_the_sentence_names_pair_layer_and_module() -> None:
+    modules = [f"layers.{layer}.{kind}" for layer in (0, 1) for kind in ("q", "v")]
+    calm = {module: update(1)[MODULE] for module in modules}
+    against = calm | {"layers.1.v": update(1, -1.0)[MODULE]}
+    updates = {"a": LoraUpdate(calm), "b": LoraUpdate(calm), "c": LoraUpdate(against)}
+    told = hardest(compare_all(updates, ("a", "twin", LoraUpdate(calm))))
+    assert told.startswith("a and c fight most: 25.0 %") or told.startswith("b and c fight most: 25.0 %")
+    assert "layer 1 (50.0 %) and there in layers.1.v (100.0 %)" in told
+    assert told.endswith("two seeds of one specialty: 0.0 %")
+    assert hardest([]) == ""

@@ -262,9 +262,14 @@ def _merged(root: Path, params: Params, draw: random.Random) -> None:
         rows, means = [], []
         for first, second, null in pairs:
             cosine, sign = (0.62, 0.24) if null else (draw.uniform(-0.05, 0.2), draw.uniform(0.39, 0.48))
-            means.append({"first": first, "second": second, "null": null, "cosine": cosine, "sign_disagreement": sign})
+            measures = {"cosine": cosine, "sign_disagreement": sign, "interference": sign / 2, "overlap_in": 0.5}
+            means.append({"first": first, "second": second, "null": null, **measures})
             for layer, module in enumerate(MODULES):
-                rows.append(Conflict(module, layer // 4, first, second, null, sign, cosine, 1.0, 1.1))
+                rows.append(
+                    Conflict(
+                        module, layer // 4, first, second, null, sign, cosine, sign / 2, 0.1, 0.5, 60.0, 20.0, 1.0, 1.1
+                    )
+                )
         files.write(root / f"data/conflicts/{name}.parquet", rows, Conflict)
         files.write_json(
             root / f"reports/merge/{name}/metrics.json",
@@ -274,8 +279,24 @@ def _merged(root: Path, params: Params, draw: random.Random) -> None:
                 "modules": 16,
                 "truncation_error": {"mean": 0.121, "max": 0.243},
                 "pairs": means,
+                "hardest": "a specialist and another fight most, in layer 1",
+                **({"search": _search()} if name == "experts" else {}),
             },
         )
+
+
+def _search() -> dict[str, Any]:
+    """Of three trials: the item's own, one that loses pediatrics, and the one picked."""
+    base = dict.fromkeys(SPECIALTIES, 0.4)
+    own = dict.fromkeys(SPECIALTIES, 0.7)
+    trials = [
+        {"number": 0, "method": {"type": "ties", "density": 0.5, "scale": 1.0}, "scores": own | {"pediatrics": 0.6}},
+        {"number": 1, "method": {"type": "linear", "scale": 1.0}, "scores": own | {"pediatrics": 0.41}},
+        {"number": 2, "method": {"type": "knots", "density": 0.3, "scale": 1.2}, "scores": own | {"pediatrics": 0.65}},
+    ]
+    for trial in trials:
+        trial |= {"macro": sum(trial["scores"].values()) / len(SPECIALTIES), "frontier": trial["number"] == 2}
+    return {"base": base, "specialists": own, "trials": trials, "picked": 2, "why": "highest mean of 2 trials"}
 
 
 def _judged(root: Path, params: Params, by_split: dict[str, list[Question]], draw: random.Random) -> None:

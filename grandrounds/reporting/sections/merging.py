@@ -3,10 +3,12 @@
 from collections import defaultdict
 from typing import Any
 
-from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, missing
+from grandrounds.domain.conflicts import kind_of, mean_by
+from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, Text, missing
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import MISSING, count, decimal, number, percent, words
 from grandrounds.reporting.plots import heat
+from grandrounds.reporting.sections import merges
 
 Pair = dict[str, Any]
 
@@ -19,6 +21,8 @@ def section(run: Run) -> Section:
             blocks += _conflicts(run, name, pairs)
         else:
             blocks.append(missing(f"The conflict report of the merge “{words(name)}”"))
+        blocks += merges.searched(run, name)
+    blocks += merges.before_and_after(run)
     rows = [_merge(run, name) for name in run.params.merge.items if f"merge/{name}" in run.metrics]
     if rows:
         blocks.append(
@@ -81,6 +85,9 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
                 f"{words(p['first'])} against {words(p['second'])}",
                 decimal(p.get("cosine"), 3),
                 percent(p.get("sign_disagreement")),
+                percent(p.get("interference")),
+                decimal(p.get("overlap_in")),
+                decimal(p.get("overlap_out")),
             ]
         )
         for p in real
@@ -91,6 +98,9 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
                 f"null: {words(p['first'])} under two seeds",
                 decimal(p.get("cosine"), 3),
                 percent(p.get("sign_disagreement")),
+                percent(p.get("interference")),
+                decimal(p.get("overlap_in")),
+                decimal(p.get("overlap_out")),
             ],
             "best",
         )
@@ -98,15 +108,47 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
     ]
     caption = (
         "Means over modules of the exact updates to the base. Sign disagreement: the share of magnitude on entries "
-        "whose signs differ; 50 % is what unrelated updates have. "
+        "whose signs differ; 50 % is what unrelated updates have. Cancels: norm of what is lost when both are added. "
+        "Overlap: mean squared cosine of the principal angles between what they read (in) and write (out). "
     )
     caption += _reading(real, null)
-    table = Table("Pairs of updates", ["pair", "cosine", "sign disagreement, %"], rows)
+    table = Table(
+        "Pairs of updates",
+        ["pair", "cosine", "sign disagreement, %", "cancels, %", "overlap in", "overlap out"],
+        rows,
+    )
     blocks: list[Block] = [
         Figure(f"Conflict between the updates of the merge “{words(name)}”", drawings, caption, table)
     ]
+    where = _where(run, name)
+    if isinstance(told := run.metrics.get(f"merge/{name}", {}).get("hardest"), str) and told:
+        blocks.append(Text(f"{told}.", lead="Who fights, where."))
     layers = _layers(run, name)
-    return blocks + ([layers] if layers else [])
+    return blocks + [each for each in (where, layers) if each]
+
+
+def _where(run: Run, name: str) -> Figure | None:
+    """Interference of each pair by layer and by kind of module."""
+    rows = run.conflicts.get(name, [])
+    if not rows:
+        return None
+    pairs = list(dict.fromkeys((row.first, row.second, row.null) for row in rows))
+    labels = [f"null: {words(a)} twice" if null else f"{words(a)} / {words(b)}" for a, b, null in pairs]
+    drawings = []
+    for title, key in (("Cancels, %, by layer", lambda row: row.layer), ("By module", lambda row: kind_of(row.module))):
+        columns = sorted({key(row) for row in rows})
+        means = mean_by(rows, lambda row, key=key: (row.first, row.second, row.null, key(row)), "interference")
+        cells = [
+            [100 * means[*pair, column] if (*pair, column) in means else None for column in columns] for pair in pairs
+        ]
+        known = [value for line in cells for value in line if value is not None]
+        drawings.append(heat(title, labels, [*map(str, columns)], cells, (0.0, max(known))))
+    return Figure(
+        f"Where the updates of the merge “{words(name)}” fight",
+        drawings,
+        "The part of each pair that cancels when the two are added: means over the modules of a layer (-1: of none), "
+        "and of a kind.",
+    )
 
 
 def _reading(real: list[Pair], null: list[Pair]) -> str:
