@@ -247,6 +247,8 @@ def _listed(question: Question) -> list[str]:
 def _harmless(text: str) -> str:
     if len(text) > MAX_TEXT:
         text = f"{text[: MAX_TEXT // 2]}\n[... {len(text) - MAX_TEXT} characters cut ...]\n{text[-MAX_TEXT // 2 :]}"
+    if text.isascii() and "<<" not in text and ">>" not in text:
+        return text
     return _MARKER_LIKE.sub(lambda match: " ".join(match.group()), text)
 
 
