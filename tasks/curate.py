@@ -6,7 +6,7 @@ question or picture that stands in two splits all the same stops the stage.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grandrounds import files
@@ -15,6 +15,7 @@ from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.records import SPLITS, Quarantined, Question
 from grandrounds.reporting.datacard import data_card
+from grandrounds.sources import benchmarks
 from grandrounds.sources.assembly import Assembled, assemble
 from grandrounds.sources.gathering import Read, account, gather
 from grandrounds.tracking.stage import stage_run, task_main
@@ -25,23 +26,35 @@ QUARANTINE, CARD = "data/curated/quarantine.parquet", "data/curated/card.md"
 
 
 def main(item: str | None, params: Params) -> None:
-    outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, AUDIT, QUARANTINE, CARD]
+    outputs = [
+        *(f"data/curated/{split}.parquet" for split in SPLITS),
+        IMAGES,
+        str(benchmarks.FOLDER),
+        AUDIT,
+        QUARANTINE,
+        CARD,
+    ]
     with stage_run("curate", item, params, inputs=[WATCHED], outputs=outputs) as run:
         with files.replacing(IMAGES) as folder:
             folder.mkdir()
             read = gather(params, folder)
             done = settle(read, params)
+            benchmarks.write(read.benchmarks, folder)
             used = {question.image for questions in done.splits.values() for question in questions}
             for picture in folder.iterdir():
                 if picture.name not in used:
                     picture.unlink()
         for split, questions in done.splits.items():
             files.write(f"data/curated/{split}.parquet", questions, Question)
-        quarantine = [row for taken in read.taken.values() for row in taken.quarantine]
+        given = [*read.taken.values(), *(each.taken for each in read.benchmarks.values())]
+        quarantine = [row for taken in given for row in taken.quarantine]
         files.write(QUARANTINE, quarantine, Quarantined)
         leaked = [leak.row for leak in done.leaks]
         metrics = account(read, params, done.splits, done.repeated, leaked)
         metrics |= {"leaks": 0, "splits": {split: describe(questions) for split, questions in done.splits.items()}}
+        if read.benchmarks:
+            metrics["benchmarks"] = {name: benchmarks.version(each) for name, each in read.benchmarks.items()}
+            run.warn(*unpinned(read.benchmarks, params))
         audit = {key: metrics[key] for key in ("read", "kept", "dropped", "leaks")}
         removed = [pair_of(leak) for leak in done.leaks]
         checked = {"leakage_checked": ["group", "question", "image"], "removed": removed, "repeats": done.repeats}
@@ -55,7 +68,7 @@ def settle(read: Read, params: Params) -> Assembled:
     """The splits as they are written, and what was dropped on the way. Raises UserError for a leak that must not be."""
     splits, repeated = unique(read.splits)
     done = Assembled(splits)
-    if read.taken:  # the embedded corpus alone is split where it is made, and is only checked
+    if read.taken or read.benchmarks:  # the embedded corpus alone is split where it is made, and is only checked
         done = assemble(splits, read, params.curate, params.seed)
     done.repeated += repeated
     if done.leaks and params.curate.leakage == "fail":
@@ -70,6 +83,19 @@ def settle(read: Read, params: Params) -> Assembled:
         where, names = next(iter(common.items()))
         raise UserError(f"curate: {where} '{names[0]}' and {len(names) - 1} more stand in both; mend the source")
     return done
+
+
+def unpinned(read: Mapping[str, benchmarks.Benched], params: Params) -> list[str]:
+    """What a person should pin, or look at: a benchmark that may be another one tomorrow, or that lacks rows."""
+    told = []
+    for name, each in read.items():
+        if params.benchmarks[name].sha256 is None:
+            told.append(
+                f"benchmarks.{name}: to pin its content, add rows: {len(each.questions)}, sha256: {each.sha256}"
+            )
+        if each.taken.quarantine:
+            told.append(f"benchmarks.{name}: {len(each.taken.quarantine)} rows are unusable, and are not asked")
+    return told
 
 
 def unique(splits: dict[str, list[Question]]) -> tuple[dict[str, list[Question]], list[Question]]:

@@ -2,6 +2,7 @@
 
 from grandrounds.params.adapt import Adapt, Adapter, Lora, SftTraining
 from grandrounds.params.base import Base, EmbeddedModel, HubModel, HubRevision, LocalModel
+from grandrounds.params.benchmarks import Benchmark
 from grandrounds.params.compute import Compute
 from grandrounds.params.curate import Curate
 from grandrounds.params.distill import Distill, Gates, Reference
@@ -49,6 +50,7 @@ __all__ = [
     "Arm",
     "Base",
     "Bayesian",
+    "Benchmark",
     "Beside",
     "ChatSource",
     "Columns",
