@@ -22,18 +22,12 @@ from grandrounds.tracking.stage import stage_run, task_main
 
 WATCHED = "data/sources"  # users put their data there, or link it, so that DVC sees when it changes
 IMAGES, AUDIT = "data/curated/images", "data/curated/audit.json"
+BENCHMARKS = str(benchmarks.FOLDER)
 QUARANTINE, CARD = "data/curated/quarantine.parquet", "data/curated/card.md"
 
 
 def main(item: str | None, params: Params) -> None:
-    outputs = [
-        *(f"data/curated/{split}.parquet" for split in SPLITS),
-        IMAGES,
-        str(benchmarks.FOLDER),
-        AUDIT,
-        QUARANTINE,
-        CARD,
-    ]
+    outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, BENCHMARKS, AUDIT, QUARANTINE, CARD]
     with stage_run("curate", item, params, inputs=[WATCHED], outputs=outputs) as run:
         with files.replacing(IMAGES) as folder:
             folder.mkdir()
@@ -90,9 +84,8 @@ def unpinned(read: Mapping[str, benchmarks.Benched], params: Params) -> list[str
     told = []
     for name, each in read.items():
         if params.benchmarks[name].sha256 is None:
-            told.append(
-                f"benchmarks.{name}: to pin its content, add rows: {len(each.questions)}, sha256: {each.sha256}"
-            )
+            pin = f"rows: {len(each.questions)}, sha256: {each.sha256}"
+            told.append(f"benchmarks.{name}: to pin its content, add {pin}")
         if each.taken.quarantine:
             told.append(f"benchmarks.{name}: {len(each.taken.quarantine)} rows are unusable, and are not asked")
     return told

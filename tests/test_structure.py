@@ -16,7 +16,14 @@ CODE = ("grandrounds", "tasks", "flows", "tests", "benchmarks")
 NOT_STAGES = {"seed", "compute", "prompts", "benchmarks"}
 
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
-SHARED = {"encoding", "decoding", "forms", "lora", "models"}  # between domain and the packages: what several need
+SHARED = {
+    "asking",
+    "encoding",
+    "decoding",
+    "forms",
+    "lora",
+    "models",
+}  # between domain and the packages: what several need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
 TOP = {"checking", "cli", "commands", "doctor", "recipes", "__main__"}  # the command line and what only it uses
 # What a change of cannot change a stage's bytes, or must not retrain a model:

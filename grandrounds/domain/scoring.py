@@ -72,7 +72,7 @@ def summarise(
             arm, _, prompt = cell
             row = _figures(asked, answered[cell], correct, resampler)
             row |= _judged(asked, {name: judged[(*cell, name)] for name in params.judges}, resampler)
-            if graded is not None:
+            if graded and any((*cell, question.id) in graded for question in asked):
                 row |= _graded(asked, cell, graded, resampler)
             row |= {f"delta_{baseline}": found[cell] for baseline, found in against.items() if cell in found}
             for gain, without in (("prompt_gain", NO_REASONING), ("image_gain", TEXT_ONLY)):

@@ -1,9 +1,9 @@
 """From what the sources gave to splits that share nothing: repetitions dropped, leaks removed, validation carved.
 
 Evaluation sets (test, unseen, benchmarks, and the validation of the embedded corpus) are never altered for the sake of
-training: what training has in common with them goes from training. A question about a picture repeats another when both the
-picture and the text do, since one text is asked of many pictures; it leaks when the picture alone is in an evaluation
-set.
+training: what training has in common with them goes from training. A question about a picture repeats another when both
+the picture and the text do, since one text is asked of many pictures; it leaks when the picture alone is in an
+evaluation set.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

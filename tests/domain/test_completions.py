@@ -34,9 +34,8 @@ def rows() -> list[tuple[str, str, str, str]]:
     for line in lines:
         if line and not line.startswith("#"):
             name, text, strict, lenient = (cell.strip() for cell in line.split(" | "))
-            found.append(
-                (name, plain(text).replace("T:", "<think>x</think>"), strict, strict if lenient == "=" else lenient)
-            )
+            completion = plain(text).replace("T:", "<think>x</think>")
+            found.append((name, completion, strict, strict if lenient == "=" else lenient))
     return found
 
 
