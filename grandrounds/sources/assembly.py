@@ -1,8 +1,8 @@
 """From what the sources gave to splits that share nothing: repetitions dropped, leaks removed, validation carved.
 
-Evaluation sets (test, unseen, and the validation of the embedded corpus) are never altered for the sake of training:
-what training has in common with them goes from training. A question about pictures repeats another when both the
-pictures and the text do, since one text is asked of many pictures; it leaks when one of its pictures is in an
+Evaluation sets (test, unseen, benchmarks, and the validation of the embedded corpus) are never altered for the sake of
+training: what training has in common with them goes from training. A question about pictures repeats another when both
+the pictures and the text do, since one text is asked of many pictures; it leaks when one of its pictures is in an
 evaluation set.
 """
 
@@ -53,7 +53,8 @@ def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curat
     The embedded corpus is split where it is made: nothing of it repeats or leaks into another part of it. What files
     gave is compared with all. `curate.validation` is carved from what files gave to train, by whole groups.
     """
-    everything = [question for name in (*EVALUATION, "train") for question in splits[name]]
+    benched = [question for each in read.benchmarks.values() for question in each.questions]
+    everything = [question for name in (*EVALUATION, "train") for question in splits[name]] + benched
     pictures = list(dict.fromkeys(image for question in everything for image in question.images))
     near = image_pairs(((name, read.hashes[name]) for name in pictures), curate.duplicates.image)
     one_of = {name: pair.first for name, pair in keepers(pictures, near).items()}
@@ -67,8 +68,8 @@ def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curat
         out.repeats |= gone
     made, given = _by_origin(out.splits["train"], read)
     kept_out = [question for name in EVALUATION for question in out.splits[name]]
-    out.leaks = leaks(given, kept_out, near, curate.duplicates.text)
-    out.leaks += leaks(made, _by_origin(kept_out, read)[1], near, curate.duplicates.text)
+    out.leaks = leaks(given, kept_out + benched, near, curate.duplicates.text)
+    out.leaks += leaks(made, _by_origin(kept_out, read)[1] + benched, near, curate.duplicates.text)
     leaked = {leak.row.id for leak in out.leaks}
     carved = carve([each for each in given if each.id not in leaked], near, curate.validation, seed)
     train = [question for question in out.splits["train"] if question.id not in leaked]

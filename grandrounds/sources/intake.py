@@ -56,11 +56,6 @@ class Taken:
     labelled: Counter[str] = field(default_factory=Counter)  # what decided a specialty -> questions
     undecided: list[str] = field(default_factory=list)  # ids of questions that no rule gave a specialty
 
-    def decided_by(self, labeller: str) -> None:
-        """Count a question that no rule decided for the labeller that did."""
-        self.labelled[labelling.UNDECIDED] -= 1
-        self.labelled[labeller] += 1
-
     @property
     def read(self) -> int:
         return len(self.questions) + len(self.quarantine) + self.repeated

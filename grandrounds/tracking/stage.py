@@ -241,7 +241,8 @@ def sections(stage: str, item: str | None, params: Params) -> dict[str, Any]:
     key = ITEMS.get(stage)
     if key and item:
         section[key] = {item: section[key][item]}
-    return {"seed": whole["seed"], "compute": whole["compute"], "prompts": whole["prompts"], stage: section}
+    shared = ("seed", "compute", "prompts", *(("benchmarks",) if stage in ("curate", "predict", "judge") else ()))
+    return {name: whole[name] for name in shared} | {stage: section}
 
 
 def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
