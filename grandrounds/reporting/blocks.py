@@ -120,7 +120,15 @@ class Case:
     kind: str = "case"
 
 
-Block = Text | Link | Table | Figure | Keys | Tree | Case
+@dataclass(frozen=True)
+class Browser:
+    """Cases to be filtered and searched in a page; `payload` is JSON that is inert inside a script element."""
+
+    payload: str
+    kind: str = "browser"
+
+
+Block = Text | Link | Table | Figure | Keys | Tree | Case | Browser
 
 
 @dataclass(frozen=True)

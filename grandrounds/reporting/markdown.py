@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from grandrounds.reporting.blocks import Block, Case, Figure, Keys, Link, Node, Section, Table, Text, Tree
+from grandrounds.reporting.blocks import Block, Browser, Case, Figure, Keys, Link, Node, Section, Table, Text, Tree
 from grandrounds.reporting.escaping import inline, quoted
 
 
@@ -36,6 +36,8 @@ def block(each: Block) -> str:
             return "\n".join(_node(each.root, 0))
         case Case():
             return _case(each)
+        case Browser():
+            return "*The case browser is in report.html.*"
 
 
 def table(each: Table) -> str:

@@ -11,6 +11,7 @@ from grandrounds.reporting.cards import card
 from grandrounds.reporting.collect import Run, collect
 from grandrounds.reporting.sections import (
     arms,
+    browse,
     cases,
     comparisons,
     data,
@@ -63,6 +64,7 @@ def build(run: Run) -> list[Section]:
         lineage.section(run),
         published.section(run),
         cases.section(run),
+        browse.section(run),
         environment.environment(run),
         environment.glossary(run),
     ]

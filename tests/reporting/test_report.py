@@ -11,12 +11,13 @@ from markdown_it import MarkdownIt
 from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.records import Prediction
+from grandrounds.reporting import browser
 from grandrounds.reporting.collect import collect, known_parts
 from grandrounds.reporting.report import build, write_report
 from grandrounds.reporting.sections import arms, cases, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
-SECTIONS = 17
+SECTIONS = 18
 
 
 class Tags(HTMLParser):
@@ -35,7 +36,7 @@ class Tags(HTMLParser):
 
 def test_html_runs_and_loads_nothing_that_a_model_wrote(written):
     seen = Tags(written.html)
-    assert seen.tags.count("script") == 1
+    assert seen.tags.count("script") == 2  # the page's own, and the JSON of the case browser
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert "&lt;script&gt;document.title=" in written.html  # the text is there, inert
     assert "\u202e" not in written.html and "[U+202E]" in written.html
@@ -168,13 +169,13 @@ def test_an_image_name_cannot_leave_its_folder(tmp_path: Path, name):
     folder.mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\nsecret")
     (folder / "note.txt").write_text("no image")
-    assert cases._image(tmp_path, name) == ""
+    assert browser.thumbnail(tmp_path, name) == ""
 
 
 def test_thinking_is_split_off_for_display_only_when_it_is_one_block():
-    assert cases.thinking("<think> a </think><answer>b</answer>") == "a"
+    assert browser.thinking("<think> a </think><answer>b</answer>") == "a"
     for odd in ("no block", "<think>a</think><think>b</think>", f"x{HOSTILE}<think>a</think>", "<think>open"):
-        assert cases.thinking(odd) == odd.strip()
+        assert browser.thinking(odd) == odd.strip()
 
 
 def test_lineage_opens_each_step_once_and_survives_a_loop(written):
