@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import data, doctor, lineage, pipeline, recipe
+from grandrounds.commands import data, doctor, human, lineage, pipeline, recipe
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -48,6 +48,7 @@ app.command()(pipeline.ui)
 app.command()(pipeline.serve)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
+app.add_typer(human.app, name="human")
 
 
 def main() -> None:

@@ -154,8 +154,8 @@ def cut(text: str, longest: int = LONGEST) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def thumbnail(root: Path, name: str) -> str:
-    """An image as a data URL, at most SIDE pixels wide and high.
+def thumbnail(root: Path, name: str, side: int = SIDE) -> str:
+    """An image as a data URL, at most `side` pixels wide and high unless its file is small.
 
     Empty unless it is a whole PNG or JPEG directly inside data/curated/images of the project folder `root`.
     """
@@ -165,18 +165,18 @@ def thumbnail(root: Path, name: str) -> str:
     content = path.read_bytes()
     kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "")
     if kind and len(content) > SMALL:
-        kind, content = "image/jpeg", _shrunk(content)
+        kind, content = "image/jpeg", _shrunk(content, side)
     return f"data:{kind};base64,{base64.b64encode(content).decode()}" if kind and content else ""
 
 
-def _shrunk(content: bytes) -> bytes:
+def _shrunk(content: bytes, side: int) -> bytes:
     """The image as a small JPEG, without its metadata; empty for one that cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     made = io.BytesIO()
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            image.thumbnail((SIDE, SIDE))
+            image.thumbnail((side, side))
             image.convert("RGB").save(made, "JPEG", quality=80)
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         return b""

@@ -10,6 +10,8 @@ from grandrounds import files
 from grandrounds.params import ITEMS, STAGES, Params
 from grandrounds.records import Conflict, Difficulty, Prediction, Question, Verdict
 from grandrounds.reporting.numbers import number
+from grandrounds.reporting.ratings import Ratings
+from grandrounds.reporting.ratings import read as read_ratings
 
 EVALUATED = ("val", "test", "unseen")
 Curves = dict[str, list[float | None]]
@@ -29,6 +31,7 @@ class Run:
     verdicts: list[Verdict] = field(default_factory=list)
     difficulties: dict[str, list[Difficulty]] = field(default_factory=dict)  # modality -> rows
     conflicts: dict[str, list[Conflict]] = field(default_factory=dict)  # merge -> rows
+    ratings: Ratings = field(default_factory=Ratings)  # of people
     lineage: dict[str, Any] | None = None
 
     @property
@@ -85,6 +88,7 @@ def collect(root: Path, params: Params, lineage: dict[str, Any] | None = None) -
         if (folder / "curves.csv").is_file():
             curves[key] = read_curves(folder / "curves.csv")
     data = root / "data"
+    predictions: dict[str, list[Prediction]] = _named(data / "predictions", params.predict.arms, Prediction)
     return Run(
         root=root,
         params=params,
@@ -94,10 +98,11 @@ def collect(root: Path, params: Params, lineage: dict[str, Any] | None = None) -
         questions={
             split: {row.id: row for row in _rows(data / f"curated/{split}.parquet", Question)} for split in EVALUATED
         },
-        predictions=_named(data / "predictions", params.predict.arms, Prediction),
+        predictions=predictions,
         verdicts=_rows(data / "verdicts.parquet", Verdict),
         difficulties=_named(data / "filtered", params.filter.items, Difficulty),
         conflicts=_named(data / "conflicts", params.merge.items, Conflict),
+        ratings=read_ratings(root, (row for rows in predictions.values() for row in rows)),
         lineage=lineage,
     )
 

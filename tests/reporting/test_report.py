@@ -17,7 +17,7 @@ from grandrounds.reporting.report import build, write_report
 from grandrounds.reporting.sections import arms, cases, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
-SECTIONS = 18
+SECTIONS = 19
 
 
 class Tags(HTMLParser):
