@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import data, doctor, human, lineage, pipeline, recipe
+from grandrounds.commands import compare, data, doctor, human, lineage, pipeline, recipe
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -43,6 +43,7 @@ def _start(
 app.command()(pipeline.plan)
 app.command()(pipeline.run)
 app.command()(lineage.lineage)
+app.command()(compare.compare)
 app.command()(doctor.doctor)
 app.command()(pipeline.ui)
 app.command()(pipeline.serve)

@@ -1,14 +1,15 @@
 """`grandrounds human`: answers rated by people."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grandrounds import files
 from grandrounds.errors import UserError, unknown
-from grandrounds.params import Params, load
-from grandrounds.records import Prediction, Question
+
+if TYPE_CHECKING:
+    from grandrounds.params import Params
+    from grandrounds.records import Prediction, Question
 
 app = typer.Typer(no_args_is_help=True, help="Have people rate answers, and see how far they and the judges agree.")
 
@@ -25,6 +26,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder for what the raters get. None: .scratch/human.")] = None,
 ) -> None:
     """Make a blinded, shuffled rating sheet: a CSV to fill in and a page that shows each row. Its key stays here."""
+    from grandrounds.params import load
     from grandrounds.reporting import ratings, sheets
 
     params = load()
@@ -55,6 +57,7 @@ def import_(
     name: Annotated[str, typer.Option("--name", help="Of the sheet; none: the name of the file.")] = "",
 ) -> None:
     """Check a filled-in sheet, row by row, and keep its scores in data/ratings."""
+    from grandrounds.params import load
     from grandrounds.reporting import ratings, sheets
 
     if not ratings.RATER.fullmatch(rater):
@@ -84,6 +87,7 @@ def agreement() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from grandrounds.params import load
     from grandrounds.reporting.collect import collect
     from grandrounds.reporting.sections import people
 
@@ -111,20 +115,28 @@ def _sheet(name: str) -> str:
     return name
 
 
-def _questions(split: str) -> dict[str, Question]:
+def _questions(split: str) -> "dict[str, Question]":
+    from grandrounds import files
+    from grandrounds.records import Question
+
     return {question.id: question for question in files.read(f"data/curated/{split}.parquet", Question)}
 
 
-def _predictions(arm: str) -> list[Prediction]:
+def _predictions(arm: str) -> "list[Prediction]":
+    from grandrounds import files
+    from grandrounds.records import Prediction
+
     return files.read(f"data/predictions/{arm}.parquet", Prediction)
 
 
-def _all(params: Params, arms: set[str]) -> list[Prediction]:
+def _all(params: "Params", arms: set[str]) -> "list[Prediction]":
     return [row for arm in params.predict.arms if arm in arms for row in _predictions(arm)]
 
 
 def _closed_sources(used: set[str]) -> list[str]:
     """Sources in use whose licence forbids handing their questions on."""
+    from grandrounds import files
+
     path = Path("reports/curate/metrics.json")
     sources = files.read_json(path).get("sources") or {} if path.is_file() else {}
     return sorted(name for name in used if not (sources.get(name) or {}).get("redistribute", True))
