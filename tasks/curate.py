@@ -23,6 +23,9 @@ WATCHED = "data/sources"  # users put their data there, or link it, so that DVC 
 IMAGES, AUDIT = "data/curated/images", "data/curated/audit.json"
 QUARANTINE, CARD = "data/curated/quarantine.parquet", "data/curated/card.md"
 
+LEAKS = ("group", "question", "image")
+SHOWN = 3  # removed questions of each kind that the report shows beside what they repeat
+
 
 def main(item: str | None, params: Params) -> None:
     outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, AUDIT, QUARANTINE, CARD]
@@ -32,6 +35,7 @@ def main(item: str | None, params: Params) -> None:
             read = gather(params, folder)
             done = settle(read, params)
             used = {question.image for questions in done.splits.values() for question in questions}
+            used |= {leak.row.image for leak in samples(done.leaks)}
             for picture in folder.iterdir():
                 if picture.name not in used:
                     picture.unlink()
@@ -43,8 +47,9 @@ def main(item: str | None, params: Params) -> None:
         metrics = account(read, params, done.splits, done.repeated, leaked)
         metrics |= {"leaks": 0, "splits": {split: describe(questions) for split, questions in done.splits.items()}}
         audit = {key: metrics[key] for key in ("read", "kept", "dropped", "leaks")}
-        removed = [pair_of(leak) for leak in done.leaks]
-        checked = {"leakage_checked": ["group", "question", "image"], "removed": removed, "repeats": done.repeats}
+        shown = samples(done.leaks)
+        removed = [pair_of(leak, whole=leak in shown) for leak in done.leaks]
+        checked = {"leakage_checked": list(LEAKS), "removed": removed, "repeats": done.repeats}
         files.write_json(AUDIT, {**audit, **checked})
         with files.replacing(CARD) as temporary:
             temporary.write_text(data_card(metrics, params.curate.leakage), encoding="utf-8")
@@ -89,9 +94,14 @@ def unique(splits: dict[str, list[Question]]) -> tuple[dict[str, list[Question]]
     return kept, repeated
 
 
-def pair_of(leak: Leak) -> dict[str, Any]:
-    """A removed question beside what it has in common with which question of an evaluation set."""
-    return {
+def samples(leaks: Sequence[Leak]) -> list[Leak]:
+    """The first of each kind of leak, whose text and picture are kept for the report."""
+    return [leak for what in LEAKS for leak in [each for each in leaks if each.what == what][:SHOWN]]
+
+
+def pair_of(leak: Leak, whole: bool = False) -> dict[str, Any]:
+    """A removed question and what it has in common with which question of an evaluation set; `whole`: its text too."""
+    pair = {
         "removed": leak.row.id,
         "source": leak.row.source,
         "by": leak.what,
@@ -99,6 +109,7 @@ def pair_of(leak: Leak) -> dict[str, Any]:
         "split": leak.against.split,
         "similarity": round(leak.similarity, 4),
     }
+    return {**pair, "text": leak.row.question, "image": leak.row.image} if whole else pair
 
 
 def describe(questions: Sequence[Question]) -> dict:

@@ -31,6 +31,7 @@ class Run:
     verdicts: list[Verdict] = field(default_factory=list)
     difficulties: dict[str, list[Difficulty]] = field(default_factory=dict)  # modality -> rows
     conflicts: dict[str, list[Conflict]] = field(default_factory=dict)  # merge -> rows
+    audit: dict[str, Any] = field(default_factory=dict)  # of curate
     ratings: Ratings = field(default_factory=Ratings)  # of people
     lineage: dict[str, Any] | None = None
 
@@ -102,6 +103,7 @@ def collect(root: Path, params: Params, lineage: dict[str, Any] | None = None) -
         verdicts=_rows(data / "verdicts.parquet", Verdict),
         difficulties=_named(data / "filtered", params.filter.items, Difficulty),
         conflicts=_named(data / "conflicts", params.merge.items, Conflict),
+        audit=_json(data / "curated/audit.json"),
         ratings=read_ratings(root, (row for rows in predictions.values() for row in rows)),
         lineage=lineage,
     )
@@ -139,6 +141,11 @@ def _float(text: str | None) -> float | None:
         return number(float(text)) if text else None
     except ValueError:
         return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    value = files.read_json(path) if path.is_file() else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _rows(path: Path, record: type) -> list[Any]:

@@ -14,7 +14,7 @@ from grandrounds.records import Prediction
 from grandrounds.reporting import browser
 from grandrounds.reporting.collect import collect, known_parts
 from grandrounds.reporting.report import build, write_report
-from grandrounds.reporting.sections import arms, cases, summary
+from grandrounds.reporting.sections import arms, cases, corpus, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
 SECTIONS = 19
@@ -200,6 +200,19 @@ def test_a_further_benchmark_is_a_further_split(written):
     run.metrics["judge"]["sft"]["vqa_rad"] = {"n": 272, "accuracy": 0.5, "low": 0.4, "high": 0.6}
     assert run.splits == ["val", "test", "unseen", "vqa_rad"]
     assert any(b.kind == "table" and b.title == "All figures on vqa_rad" for b in arms.section(run).blocks)
+
+
+def test_leaks_stand_beside_what_they_repeat(written):
+    run = collect(written.root, written.params)
+    told, *pairs = corpus.leaks(run)
+    assert "21 training questions were removed" in told.text and "by image 1, by question 20" in told.text
+    assert [pair.title for pair in pairs] == ["The same question (similarity 0.98)"] * 3 + [
+        "The same image (similarity 0.98)"
+    ]
+    assert pairs[0].left.title == "removed: train-0" and pairs[0].right.title == "kept in test: test-0"
+    assert pairs[-1].left.image == pairs[-1].right.image != ""
+    run.metrics["curate"]["sources"] = {"embedded": {"redistribute": False}}
+    assert len(corpus.leaks(run)) == 1  # counted, and not shown where a licence forbids it
 
 
 def test_an_arm_without_predictions_leaves_the_rest(written, tmp_path):
