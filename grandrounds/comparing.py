@@ -76,7 +76,8 @@ class Revision:
     def groups(self, split: str) -> dict[str, str]:
         """Question id -> its group; empty for a set that is not at hand."""
         if split not in self._groups:
-            rows = self.columns(f"data/curated/{split}.parquet", ("id", "group")) or ()
+            paths = (f"data/curated/{split}.parquet", f"data/curated/benchmarks/{split}.parquet")
+            rows = next(filter(None, (self.columns(path, ("id", "group")) for path in paths)), [])
             self._groups[split] = {row["id"]: row["group"] for row in rows}
         return self._groups[split]
 

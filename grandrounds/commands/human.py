@@ -88,6 +88,8 @@ def agreement() -> None:
     from rich.text import Text
 
     from grandrounds.params import load
+    from grandrounds.reporting.blocks import Table as Printed
+    from grandrounds.reporting.blocks import Text as Said
     from grandrounds.reporting.collect import collect
     from grandrounds.reporting.sections import people
 
@@ -96,14 +98,14 @@ def agreement() -> None:
     if not console.is_terminal:  # a log has no width; 80 columns would fold every cell
         console.width = 160
     for block in section.blocks:
-        if block.kind == "table":
+        if isinstance(block, Printed):
             table = Table(title=block.title, title_justify="left", box=None, pad_edge=False)
             for column in block.columns:
                 table.add_column(column, overflow="fold")
             for row in block.rows:
                 table.add_row(*map(Text, row.cells))
             console.print(table)
-        elif block.kind == "text":
+        elif isinstance(block, Said):
             console.print(f"{block.lead} {block.text}".strip(), markup=False)
 
 
@@ -119,7 +121,9 @@ def _questions(split: str) -> "dict[str, Question]":
     from grandrounds import files
     from grandrounds.records import Question
 
-    return {question.id: question for question in files.read(f"data/curated/{split}.parquet", Question)}
+    benchmark = Path("data/curated/benchmarks", f"{split}.parquet")
+    path = benchmark if benchmark.is_file() else Path("data/curated", f"{split}.parquet")
+    return {question.id: question for question in files.read(path, Question)}
 
 
 def _predictions(arm: str) -> "list[Prediction]":

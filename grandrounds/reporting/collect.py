@@ -96,9 +96,7 @@ def collect(root: Path, params: Params, lineage: dict[str, Any] | None = None) -
         metrics=metrics,
         records=records,
         curves=curves,
-        questions={
-            split: {row.id: row for row in _rows(data / f"curated/{split}.parquet", Question)} for split in EVALUATED
-        },
+        questions=_questions(data / "curated"),
         predictions=predictions,
         verdicts=_rows(data / "verdicts.parquet", Verdict),
         difficulties=_named(data / "filtered", params.filter.items, Difficulty),
@@ -141,6 +139,12 @@ def _float(text: str | None) -> float | None:
         return number(float(text)) if text else None
     except ValueError:
         return None
+
+
+def _questions(folder: Path) -> dict[str, dict[str, Question]]:
+    """Every set that arms answer: val, test, unseen, and benchmarks, each by its name."""
+    paths = [folder / f"{split}.parquet" for split in EVALUATED] + sorted((folder / "benchmarks").glob("*.parquet"))
+    return {path.stem: {row.id: row for row in _rows(path, Question)} for path in paths}
 
 
 def _json(path: Path) -> dict[str, Any]:

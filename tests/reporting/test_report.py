@@ -10,11 +10,12 @@ from markdown_it import MarkdownIt
 
 from grandrounds import files
 from grandrounds.errors import UserError
+from grandrounds.params import OpenAIEngine
 from grandrounds.records import Prediction
 from grandrounds.reporting import browser
 from grandrounds.reporting.collect import collect, known_parts
 from grandrounds.reporting.report import build, write_report
-from grandrounds.reporting.sections import arms, cases, corpus, summary
+from grandrounds.reporting.sections import arms, cases, corpus, papers, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
 SECTIONS = 19
@@ -200,6 +201,27 @@ def test_a_further_benchmark_is_a_further_split(written):
     run.metrics["judge"]["sft"]["vqa_rad"] = {"n": 272, "accuracy": 0.5, "low": 0.4, "high": 0.6}
     assert run.splits == ["val", "test", "unseen", "vqa_rad"]
     assert any(b.kind == "table" and b.title == "All figures on vqa_rad" for b in arms.section(run).blocks)
+
+
+def test_a_printed_figure_is_beside_ours_only_where_its_set_was_scored(written):
+    run = collect(written.root, written.params)
+    assert papers.blocks(run)[0].tone == "missing"
+    scores = {"n": 272, "accuracy": 0.6, "low": 0.55, "high": 0.65, "judges": {"mini": {"prediction": 0.7}}}
+    for name in ("medvlthinker_vqa_rad", "slake", "vqa_rad"):
+        run.metrics["judge"]["sft"][name] = scores
+    [table] = papers.blocks(run)
+    rows = {(row.cells[0], row.cells[1], row.cells[2]): row for row in table.rows}
+    same = rows["MedVLThinker", "3B sft text", "medvlthinker_vqa_rad"]
+    assert same.mark == "" and same.cells[3:7] == ["33.09", "SFT (generalist)", "60.0 [55.0, 65.0]", "+26.9"]
+    other = rows["MedVLThinker", "3B sft text", "slake"]  # the set of that name, but not the paper's questions
+    assert other.mark == "grey" and other.cells[7] == "no: slake"
+    rarl = rows["RARL", "2B sft", "vqa_rad"]
+    assert rarl.mark == "grey" and rarl.cells[8] == "no: not stated" and rarl.cells[9].startswith("no: g")
+    judged = run.params.judge.model_copy(update={"judges": {"mini": OpenAIEngine(type="openai")}})
+    run = dataclasses.replace(run, params=run.params.model_copy(update={"judge": judged}))
+    [row] = [row for row in papers.blocks(run)[0].rows if row.cells[2] == "vqa_rad" and row.cells[9] == "gpt-4o-mini"]
+    assert row.cells[5] == "70.0"  # that judge's score, not the verifier's
+    assert papers.scored(run)["slake"] == "slake"
 
 
 def test_leaks_stand_beside_what_they_repeat(written):

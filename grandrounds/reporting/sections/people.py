@@ -60,8 +60,8 @@ def _pairs(run: Run, given: Mapping[str, Scores], others: Mapping[str, Scores], 
         shared = sorted(set(both[first]) & set(both[second]))
         cells = []
         for kind in range(2):
-            values = [[both[rater][key][kind] for key in shared] for rater in (first, second)]
-            made = cohen(*values, [groups.get(key[3], key[3]) for key in shared], _draws(run), run.params.seed)
+            one, two = ([both[rater][key][kind] for key in shared] for rater in (first, second))
+            made = cohen(one, two, [groups.get(key[3], key[3]) for key in shared], _draws(run), run.params.seed)
             cells += _cells(made)
         rows.append(Row([f"{first} and {second}", *cells]))
     columns = ["who", *(f"{kind}: {what}" for kind in KINDS for what in ("n", "agree, %", "kappa"))]
