@@ -18,6 +18,7 @@ from typing import Any
 
 from grandrounds.records import Prediction, Question, Verdict
 from grandrounds.reporting.escaping import visible
+from grandrounds.reporting.numbers import words
 
 LONGEST = 4000  # letters shown of one text
 SMALL = 30_000  # bytes of an image that is shown as it is
@@ -112,10 +113,10 @@ def _case(question: Question, replies: list[Any], table: _Table) -> list[Any]:
     """The fields that cases.js reads, by position."""
     return [
         table(question.split),
-        table(question.specialty),
+        table(words(question.specialty)),
         table(question.topic),
-        table(question.modality),
-        table(question.kind),
+        table(words(question.modality)),
+        table(words(question.kind)),
         table(question.id),
         table(question.question),
         [table(option) for option in question.options],

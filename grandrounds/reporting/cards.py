@@ -98,7 +98,7 @@ def _loading(run: Run, arm: str) -> str:
         lines += [f'model = PeftModel.from_pretrained(model, "{path}")']
     told = (
         f"In a clone of the project, after `dvc pull {' '.join(paths)}`; the model registry has it as "
-        f"`models:/{run.params.publish.model_name}@{arm}`. The prompts that it was trained and judged under are those of "
+        f"`models:/{run.params.publish.model_name}@{arm}`. It was trained and judged under the prompts of "
         f"`prompts.wording: {run.params.prompts.wording}` (`grandrounds/forms.py`)."
     )
     return told + "\n\n```python\n" + "\n".join(lines) + "\n```"

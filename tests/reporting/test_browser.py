@@ -75,7 +75,7 @@ def test_filters_search_and_pages(report, written):
 
 
 def test_images_are_shown_once_each(report):
-    report.run(f"{CHOOSE}('Modality', 'image_text')")
+    report.run(f"{CHOOSE}('Modality', 'image and text')")
     widths = report.run("[...document.querySelectorAll('#browser img')].map((each) => each.naturalWidth)")
     assert widths and set(widths) == {56}
     text = report.run("document.getElementById('cases-data').textContent")

@@ -9,7 +9,6 @@
   const MARKS = ["✗ wrong", "✓ right", "? unparsed"];
   const CLASSES = ["wrong", "right", "unparsed"];
   const text = (number) => data.texts[number];
-  const words = (name) => name.replace(/_/g, " ");
   const [SPLIT, SPECIALTY, TOPIC, MODALITY, KIND, ID, QUESTION, OPTIONS, ANSWER, EXPLANATION, IMAGE, REPLIES] = Array(12).keys();
   const [THINKING, GIVEN, STATE, JUDGED] = Array(4).keys();
 
@@ -53,7 +52,7 @@
     return [made, make("label", {}, make("span", { textContent: label }), made)];
   };
   const found = (field) => [...new Set(data.cases.map((each) => text(each[field])))].sort();
-  const named = (field, all) => [["", all], ...found(field).map((name) => [name, words(name)])];
+  const named = (field, all) => [["", all], ...found(field).map((name) => [name, name])];
   const [arm, armLabel] = select("Arm", [["-1", "all arms"], ...data.arms.map(([, title], index) => [String(index), title])]);
   const [outcome, outcomeLabel] = select("Outcome", [["any", "any"], ["right", "right"], ["wrong", "wrong or unparsed"], ["unparsed", "unparsed"]]);
   const [dispute, disputeLabel] = select("Disagreement", [["any", "any"], ["arms", "arms disagree"],
@@ -95,8 +94,8 @@
     return made;
   };
   const shown = (each, number) => {
-    const title = `${number}. ${words(text(each[SPECIALTY]))}: ${text(each[TOPIC])}`;
-    const facts = [each[SPLIT], each[MODALITY], each[KIND]].map((field) => words(text(field))).join(" · ");
+    const title = `${number}. ${text(each[SPECIALTY])}: ${text(each[TOPIC])}`;
+    const facts = [each[SPLIT], each[MODALITY], each[KIND]].map(text).join(" · ");
     const body = make("div", {}, said(text(each[QUESTION])));
     if (each[OPTIONS].length) body.append(make("ul", { className: "options" }, ...each[OPTIONS].map((one) => make("li", { dir: "auto", textContent: text(one) }))));
     body.append(make("p", { className: "reference" }, make("b", { textContent: "Reference " }), quoted(text(each[ANSWER]))));
