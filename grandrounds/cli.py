@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import ablate, data, doctor, lineage, merge, pipeline, recipe
+from grandrounds.commands import ablate, compare, data, doctor, human, lineage, merge, pipeline, recipe
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -48,11 +48,13 @@ app.command()(pipeline.run)
 app.command()(ablate.ablate)
 app.command()(lineage.lineage)
 app.command()(merge.merge)
+app.command()(compare.compare)
 app.command()(doctor.doctor)
 app.command()(pipeline.ui)
 app.command()(pipeline.serve)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
+app.add_typer(human.app, name="human")
 
 
 def main() -> None:

@@ -29,6 +29,9 @@ IMAGES, AUDIT = "data/curated/images", "data/curated/audit.json"
 BENCHMARKS = str(benchmarks.FOLDER)
 QUARANTINE, CARD = "data/curated/quarantine.parquet", "data/curated/card.md"
 
+LEAKS = ("group", "question", "image")
+SHOWN = 3  # removed questions of each kind that the report shows beside what they repeat
+
 
 def main(item: str | None, params: Params) -> None:
     outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, BENCHMARKS, AUDIT, QUARANTINE, CARD]
@@ -39,6 +42,7 @@ def main(item: str | None, params: Params) -> None:
             done = settle(read, params)
             benchmarks.write(read.benchmarks, folder)
             used = {image for questions in done.splits.values() for question in questions for image in question.images}
+            used |= {image for leak in samples(done.leaks) for image in leak.row.images}
             for picture in folder.iterdir():
                 if picture.name not in used:
                     picture.unlink()
@@ -55,8 +59,9 @@ def main(item: str | None, params: Params) -> None:
             metrics["benchmarks"] = {name: benchmarks.version(each) for name, each in read.benchmarks.items()}
             run.warn(*benchmarks.to_look_at(read.benchmarks, params.benchmarks))
         audit = {key: metrics[key] for key in ("read", "kept", "dropped", "leaks")}
-        removed = [pair_of(leak) for leak in done.leaks]
-        checked = {"leakage_checked": ["group", "question", "image"], "removed": removed, "repeats": done.repeats}
+        shown = samples(done.leaks)
+        removed = [pair_of(leak, whole=leak in shown) for leak in done.leaks]
+        checked = {"leakage_checked": list(LEAKS), "removed": removed, "repeats": done.repeats}
         files.write_json(AUDIT, {**audit, **checked})
         with files.replacing(CARD) as temporary:
             temporary.write_text(data_card(metrics, params.curate.leakage), encoding="utf-8")
@@ -101,9 +106,14 @@ def ask_specialties(done: Assembled, read: Read, params: Params, identity: str) 
     return problems
 
 
-def pair_of(leak: Leak) -> dict[str, Any]:
-    """A removed question beside what it has in common with which question of an evaluation set."""
-    return {
+def samples(leaks: Sequence[Leak]) -> list[Leak]:
+    """The first of each kind of leak, whose text and picture are kept for the report."""
+    return [leak for what in LEAKS for leak in [each for each in leaks if each.what == what][:SHOWN]]
+
+
+def pair_of(leak: Leak, whole: bool = False) -> dict[str, Any]:
+    """A removed question and what it has in common with which question of an evaluation set; `whole`: its text too."""
+    pair = {
         "removed": leak.row.id,
         "source": leak.row.source,
         "by": leak.what,
@@ -111,6 +121,7 @@ def pair_of(leak: Leak) -> dict[str, Any]:
         "split": leak.against.split,
         "similarity": round(leak.similarity, 4),
     }
+    return {**pair, "text": leak.row.question, "image": leak.row.image} if whole else pair
 
 
 def describe(questions: Sequence[Question]) -> dict:

@@ -32,6 +32,7 @@ TOP = {
     "checking",
     "cli",
     "commands",
+    "comparing",
     "doctor",
     "merger",
     "recipes",
