@@ -121,7 +121,7 @@ def pair_of(leak: Leak, whole: bool = False) -> dict[str, Any]:
         "split": leak.against.split,
         "similarity": round(leak.similarity, 4),
     }
-    return {**pair, "text": leak.row.question, "image": leak.row.image} if whole else pair
+    return {**pair, "text": leak.row.question, "images": leak.row.images} if whole else pair
 
 
 def describe(questions: Sequence[Question]) -> dict:

@@ -54,14 +54,15 @@ def payload(
         before, size, picture = len(table.texts), table.size, ""
         replies = [_reply(answers[arm].get(question.id), verdicts, judges, table) for arm in titles]
         row = _case(question, replies, table)
-        if question.image and question.image not in images:
-            picture = thumbnail(root, question.image)
+        pictured = images_of(question)
+        if pictured and pictured not in images:
+            picture = thumbnail(root, question.images)
         used += table.size - size + len(picture) + len(json.dumps(row, separators=(",", ":"))) + 1
         if cases and used > room:
             table.cut(before)
             break
-        if question.image:
-            images.setdefault(question.image, picture)
+        if pictured:
+            images.setdefault(pictured, picture)
         cases.append(row)
         shown += sum(reply is not None for reply in replies)
     value = {
@@ -122,7 +123,7 @@ def _case(question: Question, replies: list[Any], table: _Table) -> list[Any]:
         [table(option) for option in question.options],
         table(question.answer),
         table(question.explanation),
-        table(question.image),
+        table(images_of(question)),
         replies,
     ]
 
@@ -155,33 +156,60 @@ def cut(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} letters more)"
 
 
-@functools.lru_cache(maxsize=4096)
-def thumbnail(root: Path, name: str, side: int = SIDE) -> str:
-    """An image as a data URL, at most `side` pixels wide and high unless its file is small.
+def images_of(question: Question) -> str:
+    """The name of what is shown of a question's images, "" where it has none."""
+    return " + ".join(question.images)
 
-    Empty unless it is a whole PNG or JPEG directly inside data/curated/images of the project folder `root`, or inside
-    the benchmarks' folder of images.
+
+def thumbnail(root: Path, names: Sequence[str], side: int = SIDE) -> str:
+    """A question's images as one data URL, side by side, each at most `side` pixels wide and high unless it is small.
+
+    Empty unless all are whole PNG or JPEG files directly inside data/curated/images of the project folder `root`, or
+    inside the benchmarks' folder of images.
     """
-    folder, plain = root / "data/curated/images", name.removeprefix(OF_BENCHMARKS)
-    path = folder / name
-    if Path(plain).name != plain or not path.is_file():
+    return _thumbnail(root, tuple(names), side)
+
+
+@functools.lru_cache(maxsize=4096)
+def _thumbnail(root: Path, names: tuple[str, ...], side: int) -> str:
+    contents = [_content(root / "data/curated/images", name) for name in names]
+    if not contents or not all(contents):
         return ""
+    if len(contents) == 1 and len(contents[0]) <= SMALL:
+        kind = next(kind for magic, kind in _MAGIC.items() if contents[0].startswith(magic))
+        return _data_url(kind, contents[0])
+    return _data_url("image/jpeg", _shrunk(contents, side))
+
+
+def _content(folder: Path, name: str) -> bytes:
+    plain, path = name.removeprefix(OF_BENCHMARKS), folder / name
+    if Path(plain).name != plain or not path.is_file():
+        return b""
     content = path.read_bytes()
-    kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "")
-    if kind and len(content) > SMALL:
-        kind, content = "image/jpeg", _shrunk(content, side)
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}" if kind and content else ""
+    return content if content.startswith(tuple(_MAGIC)) else b""
 
 
-def _shrunk(content: bytes, side: int) -> bytes:
-    """The image as a small JPEG, without its metadata; empty for one that cannot be read."""
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}" if content else ""
+
+
+def _shrunk(contents: Sequence[bytes], side: int) -> bytes:
+    """The images side by side as one small JPEG, without metadata; empty where one of them cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
-    made = io.BytesIO()
+    small = []
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            image.thumbnail((side, side))
-            image.convert("RGB").save(made, "JPEG", quality=80)
+        for content in contents:
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+                image.thumbnail((side, side))
+                small.append(image.convert("RGB"))
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         return b""
+    strip = Image.new("RGB", (sum(each.width for each in small), max(each.height for each in small)), "white")
+    left = 0
+    for each in small:
+        strip.paste(each, (left, 0))
+        left += each.width
+    made = io.BytesIO()
+    strip.save(made, "JPEG", quality=80)
     return made.getvalue()

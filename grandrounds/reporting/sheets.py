@@ -104,9 +104,9 @@ def _cell(text: str) -> str:
 
 def _page(root: Path, name: str, rows: Sequence[Mapping[str, str]], cases: Sequence[Case]) -> str:
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    images = {q.image: thumbnail(root, q.image, SIDE) for q, _ in cases if q.image}
+    images = {q.id: thumbnail(root, q.images, SIDE) for q, _ in cases}
     shown = [
-        {**row, "image": images.get(question.image, ""), "lost": bool(question.image) and not images[question.image],
+        {**row, "image": images[question.id], "lost": bool(question.image) and not images[question.id],
          "options": question.options, "asked": _reasoned((question, prediction))}
         for row, (question, prediction) in zip(rows, cases, strict=True)
     ]  # fmt: skip

@@ -150,9 +150,9 @@ def _curated(root: Path, by_split: dict[str, list[Question]]) -> None:
     }
     files.write_json(root / "reports/curate/metrics.json", metrics)
     same = {"source": "embedded", "split": "test", "similarity": 0.98}
-    removed = [{**same, "removed": f"train-{n}", "by": "question", "of": f"test-{n}", "image": ""} for n in range(20)]
+    removed = [{**same, "removed": f"train-{n}", "by": "question", "of": f"test-{n}", "images": []} for n in range(20)]
     removed[:5] = [{**each, "text": f"In which plane? {HOSTILE}"} for each in removed[:5]]
-    removed += [{**removed[0], "by": "image", "of": "test-2", "image": "test0002.png"}]
+    removed += [{**removed[0], "by": "image", "of": "test-2", "images": ["test0002.png"]}]
     files.write_json(root / "data/curated/audit.json", {"removed": removed})
 
 

@@ -170,7 +170,7 @@ def test_an_image_name_cannot_leave_its_folder(tmp_path: Path, name):
     folder.mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\nsecret")
     (folder / "note.txt").write_text("no image")
-    assert browser.thumbnail(tmp_path, name) == ""
+    assert browser.thumbnail(tmp_path, [name]) == ""
 
 
 def test_thinking_is_split_off_for_display_only_when_it_is_one_block():

@@ -1,6 +1,8 @@
 """A page of 50,000 predictions stays light, and says what it leaves out."""
 
+import base64
 import dataclasses
+import io
 import json
 import re
 import time
@@ -77,9 +79,14 @@ def test_an_image_is_a_thumbnail_and_broken_ones_are_none(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "large.png")
     (folder / "cut.png").write_bytes((folder / "large.png").read_bytes()[:60_000])
-    assert browser.thumbnail(tmp_path, "large.png").startswith("data:image/jpeg;base64,")
-    assert len(browser.thumbnail(tmp_path, "large.png")) < 200_000
-    assert browser.thumbnail(tmp_path, "cut.png") == ""
+    assert browser.thumbnail(tmp_path, ["large.png"]).startswith("data:image/jpeg;base64,")
+    assert len(browser.thumbnail(tmp_path, ["large.png"])) < 200_000
+    assert browser.thumbnail(tmp_path, ["cut.png"]) == ""
+    Image.fromarray(noise[:60, :40]).save(folder / "small.png")
+    both = base64.b64decode(browser.thumbnail(tmp_path, ["small.png", "small.png"], 50).partition("base64,")[2])
+    with Image.open(io.BytesIO(both)) as strip:
+        assert strip.size == (66, 50)  # side by side, each at most 50 pixels high
+    assert browser.thumbnail(tmp_path, ["small.png", "cut.png"]) == "" == browser.thumbnail(tmp_path, [])
 
 
 def test_a_long_completion_is_cut_with_its_length_said():

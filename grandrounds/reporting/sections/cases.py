@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from grandrounds.records import MODALITIES, Prediction, Question
 from grandrounds.reporting.blocks import Block, Case, Reply, Section, Text, missing
-from grandrounds.reporting.browser import cut, thinking, thumbnail
+from grandrounds.reporting.browser import cut, images_of, thinking, thumbnail
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import words
 from grandrounds.reporting.stages import reinforced
@@ -48,8 +48,7 @@ def section(run: Run) -> Section:
         blocks.append(Text(KEPT_BACK, tone="note"))
     for index, question in enumerate(chosen, 1):
         replies = [_reply(run, arm, answers[arm][question.id], remarks) for arm in shown if question.id in answers[arm]]
-        image = thumbnail(run.root, question.image) if question.image else ""
-        name = question.image if question.image else ""
+        image = thumbnail(run.root, question.images)
         blocks.append(
             Case(
                 f"{index}. {words(question.specialty)}: {question.topic} ({words(question.modality)}, "
@@ -59,7 +58,7 @@ def section(run: Run) -> Section:
                 cut(question.answer, LONGEST),
                 replies,
                 image,
-                name,
+                images_of(question),
                 cut(question.explanation, LONGEST),
             )
         )

@@ -59,11 +59,9 @@ def _pair(run: Run, removed: Mapping[str, Any], kept: Question, kind: str) -> Pa
     left = Side(
         f"removed: {removed.get('removed')}",
         cut(str(removed["text"]), LONGEST),
-        _image(run, str(removed.get("image") or "")),
+        thumbnail(run.root, removed.get("images") or []),
     )
-    right = Side(f"kept in {removed.get('split')}: {kept.id}", cut(kept.question, LONGEST), _image(run, kept.image))
+    right = Side(
+        f"kept in {removed.get('split')}: {kept.id}", cut(kept.question, LONGEST), thumbnail(run.root, kept.images)
+    )
     return Pair(f"The same {kind} (similarity {decimal(removed.get('similarity'))})", left, right)
-
-
-def _image(run: Run, name: str) -> str:
-    return thumbnail(run.root, name) if name else ""
