@@ -79,33 +79,8 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
             drawings.append(
                 heat("Null: two seeds", labels, ["the twin"], column, limits, 2 if diverging else 1, diverging)
             )
-    rows = [
-        Row(
-            [
-                f"{words(p['first'])} against {words(p['second'])}",
-                decimal(p.get("cosine"), 3),
-                percent(p.get("sign_disagreement")),
-                percent(p.get("interference")),
-                decimal(p.get("overlap_in")),
-                decimal(p.get("overlap_out")),
-            ]
-        )
-        for p in real
-    ]
-    rows += [
-        Row(
-            [
-                f"null: {words(p['first'])} under two seeds",
-                decimal(p.get("cosine"), 3),
-                percent(p.get("sign_disagreement")),
-                percent(p.get("interference")),
-                decimal(p.get("overlap_in")),
-                decimal(p.get("overlap_out")),
-            ],
-            "best",
-        )
-        for p in null
-    ]
+    rows = [_pair(f"{words(p['first'])} against {words(p['second'])}", p) for p in real]
+    rows += [_pair(f"null: {words(p['first'])} under two seeds", p, "best") for p in null]
     caption = (
         "Means over modules of the exact updates to the base. Sign disagreement: the share of magnitude on entries "
         "whose signs differ; 50 % is what unrelated updates have. Cancels: norm of what is lost when both are added. "
@@ -125,6 +100,12 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
         blocks.append(Text(f"{told}.", lead="Who fights, where."))
     layers = _layers(run, name)
     return blocks + [each for each in (where, layers) if each]
+
+
+def _pair(label: str, pair: Pair, mark: str = "") -> Row:
+    shares = [percent(pair.get(key)) for key in ("sign_disagreement", "interference")]
+    overlaps = [decimal(pair.get(key)) for key in ("overlap_in", "overlap_out")]
+    return Row([label, decimal(pair.get("cosine"), 3), *shares, *overlaps], mark)
 
 
 def _where(run: Run, name: str) -> Figure | None:
