@@ -33,10 +33,16 @@ def weights(model: Any, sharded: bool = False) -> dict[str, Any]:
     trained = {name for name, each in model.named_parameters() if each.requires_grad}
     if not sharded:
         return {name: each for name, each in model.named_parameters() if name in trained}
+    return {name: each for name, each in (whole(model) or {}).items() if name in trained}
+
+
+def whole(model: Any) -> dict[str, Any] | None:
+    """All weights of a model whose shards lie on several devices, on the first process; None of one that is whole."""
+    if not any(hasattr(each, "full_tensor") for each in model.parameters()):
+        return None
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    return {name: each for name, each in whole.items() if name in trained}
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def load_weights(model: Any, path: Path, sharded: bool = False) -> None:
