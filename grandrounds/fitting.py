@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from grandrounds import files
 from grandrounds.domain.memory import CONTEXT, GIB, MARGIN, SHAPES, Shape, Step, estimate, shape, smallest_accumulation
@@ -59,12 +60,18 @@ def needs(params: Params, limit: float | None = None) -> Iterator[Need]:
     ):
         if engine.type in ("transformers", "vllm"):
             yield _serving(stage, engine, model, width, tokens, limit)
-    machine = {"width": width, "devices": params.compute.processes * params.compute.machines}
+    machine: dict[str, Any] = {"width": width, "devices": params.compute.processes * params.compute.machines}
     machine["sharded"] = params.compute.launch == "fsdp"
     for key, division, step in steps(params, model):
-        found = estimate(model, step, **machine)
-        lower = _lower(model, step, f"{division}.accumulation", limit, machine) if limit else ""
-        yield Need(key, found, lower if limit and found["total"] > limit else "")
+        found, room, lower = estimate(model, step, **machine), limit, ""
+        if room and key.startswith("grpo") and params.compute.rollouts == "vllm_colocate":
+            share = room * params.compute.vllm_memory  # vLLM keeps it through the update
+            room -= share
+            if found["weights"] * (machine["devices"] if machine["sharded"] else 1) > share:
+                lower = f"compute.rollouts: vllm_server, for vLLM's share of {share / GIB:.0f} GiB is under the weights"
+        if room and not lower and found["total"] > room:
+            lower = _lower(model, step, f"{division}.accumulation", room, machine)
+        yield Need(key, found, lower)
 
 
 def steps(params: Params, model: Shape) -> Iterator[tuple[str, str, Step]]:

@@ -60,6 +60,13 @@ def test_the_command_says_what_fits_and_what_to_lower(monkeypatch: pytest.Monkey
     assert unknown.exit_code == 0 and "--memory 40" in unknown.output
 
 
+def test_colocated_vllm_takes_its_share_and_has_to_hold_the_weights() -> None:
+    raw = recipe("medvlthinker-32b")
+    raw["compute"]["rollouts"] = "vllm_colocate"
+    lower = {each.stage: each.lower for each in fitting.needs(check(raw), 80 * GIB)}
+    assert "vllm_server" in lower["grpo@rlvr_text"] and not lower["adapt"]
+
+
 def test_a_model_of_unknown_size_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     raw = recipe("rarl-2b")
