@@ -20,6 +20,10 @@ def recipe(name: str) -> dict:
     return yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
+def on_one_gpu(name: str) -> dict:
+    return recipe(name) | {"compute": {"device": "cuda", "precision": "bfloat16"}}
+
+
 def advised(raw: dict, lower: str) -> Params:
     """The recipe with the first piece of advice followed: `a.b: 3`, and what stands before it."""
     raw["compute"]["gradient_checkpointing"] = "gradient_checkpointing" in lower
@@ -37,15 +41,15 @@ def advised(raw: dict, lower: str) -> Params:
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("limit", [24, 80])
 def test_advice_that_is_followed_makes_it_fit(name: str, limit: int) -> None:
-    for need in fitting.needs(check(recipe(name)), limit * GIB):
+    for need in fitting.needs(check(on_one_gpu(name)), limit * GIB):
         assert bool(need.lower) == (need.bytes["total"] > limit * GIB) or need.stage in ("filter", "predict")
         if "accumulation" in need.lower:
-            after = {each.stage: each for each in fitting.needs(advised(recipe(name), need.lower), limit * GIB)}
+            after = {each.stage: each for each in fitting.needs(advised(on_one_gpu(name), need.lower), limit * GIB)}
             assert not after[need.stage].lower, need.lower
 
 
 def test_a_full_fine_tune_of_the_3b_model_asks_for_what_arithmetic_says() -> None:
-    need = {each.stage: each for each in fitting.needs(check(recipe("medvlthinker-3b")))}["adapt"]
+    need = {each.stage: each for each in fitting.needs(check(on_one_gpu("medvlthinker-3b")))}["adapt"]
     trained = SHAPES["Qwen/Qwen2.5-VL-3B-Instruct"].language()
     assert need.bytes["optimizer"] == 4 * trained and need.bytes["gradients"] == 2 * trained
     assert need.bytes["weights"] == 7_509_245_952 and not need.lower
@@ -58,6 +62,12 @@ def test_the_command_says_what_fits_and_what_to_lower(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fitting, "gpus", lambda: [])
     unknown = CliRunner().invoke(app, ["doctor", "--recipe", "rarl-2b"])
     assert unknown.exit_code == 0 and "--memory 40" in unknown.output
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "mmedexpert-2b", "rarl-2b-cvbench"])
+def test_every_recipe_fits_the_machine_that_it_names(name: str) -> None:
+    limit = 40 if name.startswith("rarl") else 80
+    assert not [need for need in fitting.needs(check(recipe(name)), limit * GIB) if need.lower]
 
 
 def test_colocated_vllm_takes_its_share_and_has_to_hold_the_weights() -> None:
