@@ -18,15 +18,7 @@ NOT_STAGES = {"seed", "compute", "prompts"}
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
 SHARED = {"encoding", "decoding", "forms", "lora", "models"}  # between domain and the packages: what several need
 SIBLINGS = {"sources", "engines", "training", "tracking", "reporting"}
-TOP = {
-    "ablations",
-    "checking",
-    "cli",
-    "commands",
-    "doctor",
-    "recipes",
-    "__main__",
-}  # the command line and what only it uses
+TOP = {"ablations", "checking", "cli", "commands", "doctor", "fitting", "recipes", "__main__"}  # only the command line
 # What a change of cannot change a stage's bytes, or must not retrain a model:
 NEVER_DEPS = BASE | {"tracking", "reporting", "__init__"}
 # domain/ is pure: no files, network, environment, clock, models
