@@ -29,6 +29,7 @@ PARTS = [
     ("corpus", ["curate"]),
     ("load", ["base"]),
     ("generate", ["filter", "text"]),
+    ("generate_images", ["filter", "image_text"]),
     ("traces", ["distill"]),
     ("sft", ["adapt", "generalist"]),
     ("grpo", ["grpo", "smoke"]),
