@@ -162,14 +162,20 @@ def logged(log: Callable[..., None], save: Callable[[Any, Path], None] | None) -
 
 @contextmanager
 def keeping(
-    stage: str, item: str, identity: str, settings: Checkpoints, base: str, **hooks: Callable
+    stage: str,
+    item: str,
+    identity: str,
+    settings: Checkpoints,
+    base: str,
+    score: Callable[[Any, int], Score] | None = None,
+    on_checkpoint: Callable[[Score | None, int, Any], None] = _ignore,
 ) -> Iterator[Keeper]:
     """The checkpoints of a stage under an identity (params, inputs, code); removed when the block ends well.
 
     Those of other identities stay until then, and are not gone on from. An error keeps all, and says where.
     """
     place = FOLDER / f"{stage}@{item}"
-    keeper = Keeper(place / identity, settings, base, **hooks)
+    keeper = Keeper(place / identity, settings, base, score, on_checkpoint)
     try:
         keeper.open()
         if keeper.resumed and runtime.first():

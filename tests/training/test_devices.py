@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from grandrounds.errors import UserError
 from grandrounds.params import Compute
@@ -58,6 +59,14 @@ def test_a_stage_starts_its_own_processes(monkeypatch: pytest.MonkeyPatch) -> No
     assert said.endswith("-m tasks.grpo rarl")
     monkeypatch.setenv("RANK", "3")
     assert not launch.wanted("grpo", two)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((HERE.parents[1] / "recipes/compute").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_ready_sections_are_valid(path: Path) -> None:
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert list(raw) == ["compute"] and Compute(**raw["compute"]).device == "cuda"
 
 
 def test_what_cannot_be_divided_is_refused() -> None:
