@@ -34,6 +34,7 @@ TOP = {
     "commands",
     "comparing",
     "doctor",
+    "fitting",
     "merger",
     "recipes",
     "__main__",
