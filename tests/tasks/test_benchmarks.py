@@ -147,7 +147,7 @@ def test_only_a_changed_judge_calls_and_predictions_stay(project: Path, monkeypa
     monkeypatch.setenv("DVC_ROOT", str(project))
     server = Server(lambda number, body: FINE)
     one = {"llm": {"type": "openai", "model": "m", "endpoints": [server.url]}}
-    given = {"mine": benchmarks(project / "sets")["mine"]}
+    given = {"mine": {**benchmarks(project / "sets")["mine"], "metric": "accuracy"}}
     settings = params(given, one)
     curate.main(None, settings)
     for arm in ("base", "sft"):
