@@ -101,7 +101,9 @@ def main() -> None:
         files.write(folder / "test.parquet", asked, Question)
         for arm, rows in enumerate(by_arm):
             files.write(folder / f"arm{arm}.parquet", rows, Prediction)
+        spent = time.process_time()
         scored = [score(folder) for _ in range(repeats)]
+        spent = (time.process_time() - spent) / repeats
         with servers(1, REPLY, 0.0) as (_, (port,)):
             filled = judged(port, folder / "cache", cases)
         cached = [judged(port, folder / "cache", cases) for _ in range(repeats)]  # nobody listens there any more
@@ -113,7 +115,8 @@ def main() -> None:
         "cached_seconds_50k": round(statistics.median(cached), 2),
         "share_of_ideal": round(ideal / statistics.median(wired), 3),
     }
-    print(f"scored  {', '.join(f'{each:.2f}' for each in scored)} s; load {os.getloadavg()[0]:.1f}")
+    load = os.getloadavg()[0]
+    print(f"scored  {', '.join(f'{each:.2f}' for each in scored)} s, {spent:.1f} s of a core; load {load:.1f}")
     print(f"cached  {', '.join(f'{each:.2f}' for each in cached)} s; the first time, over the wire, {filled:.1f} s")
     print(f"wired   {', '.join(f'{each:.3f}' for each in wired)} s; ideal {ideal:.3f} s")
     print(json.dumps(figures))

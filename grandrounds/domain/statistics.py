@@ -100,7 +100,9 @@ class Resampler:
         # design effect (Kish 1965): the variance by cluster over that of as many independent rows
         alone = discordant - mean**2
         effect = float(np.sum((sums - mean * sizes) ** 2)) / (n * alone) if alone > 0 else 1.0
-        return Paired(wins, losses, clusters, flip_test(sums.astype(int)), detectable(n / max(effect, 1.0), discordant))
+        return Paired(
+            wins, losses, clusters, flip_test(sums.astype(int).tolist()), detectable(n / max(effect, 1.0), discordant)
+        )
 
     def _column(self, values: ArrayLike) -> np.ndarray:
         import numpy as np

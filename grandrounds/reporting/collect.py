@@ -14,6 +14,7 @@ from grandrounds.reporting.ratings import Ratings
 from grandrounds.reporting.ratings import read as read_ratings
 
 EVALUATED = ("val", "test", "unseen")
+CONDITIONS = ("_no_reasoning", "_text_only", "_sampled")  # ends of keys that are no splits of their own
 Curves = dict[str, list[float | None]]
 
 
@@ -65,10 +66,10 @@ class Run:
 
     @property
     def splits(self) -> list[str]:
-        """val, test, unseen, then every further split (a benchmark) that some arm has; no non-reasoning prompts."""
+        """val, test, unseen, then every further split (a benchmark) that some arm has; no other prompts."""
         found = [split for arm in self.arms for split in self.metrics["judge"][arm]]
         named = [split for split in EVALUATED if split in found]
-        others = {split for split in found if split not in EVALUATED and not split.endswith("_no_reasoning")}
+        others = {split for split in found if split not in EVALUATED and not split.endswith(CONDITIONS)} - {"macro"}
         return named + sorted(others)
 
 
