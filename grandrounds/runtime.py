@@ -119,6 +119,11 @@ def device(params: Params) -> str:
     return "cpu"
 
 
+def loading_device(params: Params) -> str:
+    """Where a model to be trained is loaded: what is to be sharded stays on the CPU, as whole it may fit no device."""
+    return "cpu" if params.compute.launch == "fsdp" else device(params)
+
+
 def first() -> bool:
     """Whether this process tracks and writes: the only one, or the first of several that train together."""
     return os.environ.get("RANK", "0") == "0"

@@ -37,7 +37,9 @@ def main(item: str, params: Params) -> None:
         scorer = BertScorer() if rewards.NEEDS_SCORER & settings.rewards.keys() else None
         recorder = Recorder(settings.watch, Path(".scratch/rollouts", run.identity))
         functions, _ = rewards.build(settings.rewards, scorer, limit=settings.max_new_tokens)
-        model, processor = models.load(BASE, runtime.device(params), params.compute.precision, params.compute.attention)
+        model, processor = models.load(
+            BASE, runtime.loading_device(params), params.compute.precision, params.compute.attention
+        )
         start = None if str(settings.init) == BASE else lora.load_update(settings.init)
         if start is not None:
             lora.fold(model, start, str(settings.init))

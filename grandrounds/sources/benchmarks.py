@@ -72,7 +72,7 @@ def _refuse_another_version(name: str, spec: Benchmark, found: Benched) -> None:
     if not count:
         raise UserError(f"{where}: no question is left of {found.taken.read}; check `select` and the source's files")
     if spec.rows is not None and count != spec.rows:
-        lost = f" ({len(found.taken.quarantine)} rows unusable, {found.taken.repeated} repeated)"
+        lost = f" ({len(found.taken.quarantine)} rows unusable)"
         raise UserError(
             f"{where}.rows: {spec.rows} questions are pinned, but the source gave {count}{lost}: it is another "
             "version, or a part is missing; fetch the pinned one, or pin this one under another name"
