@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import ablate, data, doctor, lineage, merge, pipeline, recipe
+from grandrounds.commands import ablate, data, delivery, doctor, lineage, merge, pipeline, recipe, registry
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -47,6 +47,8 @@ app.command()(pipeline.plan)
 app.command()(pipeline.run)
 app.command()(ablate.ablate)
 app.command()(lineage.lineage)
+for command in (registry.pick, registry.promote, registry.rollback, registry.restore, delivery.export, delivery.ask):
+    app.command()(command)
 app.command()(merge.merge)
 app.command()(doctor.doctor)
 app.command()(pipeline.ui)

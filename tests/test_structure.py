@@ -31,6 +31,7 @@ TOP = {
     "checking",
     "cli",
     "commands",
+    "delivery",
     "doctor",
     "merger",
     "recipes",

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grandrounds.errors import UserError
 from grandrounds.params import root
@@ -81,3 +81,9 @@ def _connect(uri: str, artifacts: str | None) -> "tuple[MlflowClient, str]":
             if experiment is None:
                 raise
     return client, experiment.experiment_id
+
+
+def model_id(version: Any) -> str:
+    """The logged model that a registered version points at; MLflow's stores keep it in the source alone."""
+    source = str(version.source or "")
+    return source.removeprefix("models:/") if source.startswith("models:/") else ""
