@@ -47,6 +47,7 @@ app.command()(pipeline.plan)
 app.command()(pipeline.run)
 app.command()(ablate.ablate)
 app.command()(lineage.lineage)
+app.command()(lineage.verify)
 for command in (registry.pick, registry.promote, registry.rollback, registry.restore, delivery.export, delivery.ask):
     app.command()(command)
 app.command()(merge.merge)

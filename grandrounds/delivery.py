@@ -75,7 +75,9 @@ def _downloaded(version: Any, md5: str, folder: Path) -> Path | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        got = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(folder)))
+        got = Path(
+            mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(folder))
+        )
     except (MlflowException, OSError):
         return None
     if picking.own_digest(got) != md5:
@@ -131,7 +133,9 @@ def _origin(found: Located) -> dict[str, Any]:
 
 
 def _readme(found: Located, as_adapter: bool) -> str:
-    load = 'model = AutoModelForImageTextToText.from_pretrained(folder)\nprocessor = AutoProcessor.from_pretrained(folder)'
+    load = (
+        "model = AutoModelForImageTextToText.from_pretrained(folder)\nprocessor = AutoProcessor.from_pretrained(folder)"
+    )
     peft = ""
     if as_adapter:
         peft = "from peft import PeftModel\n"
@@ -142,7 +146,7 @@ def _readme(found: Located, as_adapter: bool) -> str:
         )
     return (
         f"# {found.model} version {found.version} ({found.tags.get('arm', '')})\n\n{NOTICE}\n\n```python\n{peft}"
-        f"from transformers import AutoModelForImageTextToText, AutoProcessor\n\nfolder = \".\"\n{load}\n```\n\n"
+        f'from transformers import AutoModelForImageTextToText, AutoProcessor\n\nfolder = "."\n{load}\n```\n\n'
         f"Which bytes it came from: grandrounds.json.\n\n{found.card}\n"
     )
 

@@ -14,7 +14,9 @@ def export(
     context: typer.Context,
     model: Model,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must not exist, or be empty.")],
-    adapter: Annotated[bool, typer.Option("--adapter", help="A PEFT adapter with its base beside it, not merged.")] = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="A PEFT adapter with its base beside it, not merged.")
+    ] = False,
 ) -> None:
     """Write a registered model as a folder that plain transformers (or PEFT) loads."""
     from grandrounds import delivery
@@ -42,4 +44,6 @@ def ask(
     typer.echo(f"{model}, version {found.version} ({found.tags.get('arm', '')}). {delivery.NOTICE}\n")
     if reply.thinking:
         typer.echo(f"thinking: {reply.thinking}")
-    typer.echo(f"answer: {reply.answer}" if reply.answer else f"no answer in the asked form; the whole text: {reply.text}")
+    typer.echo(
+        f"answer: {reply.answer}" if reply.answer else f"no answer in the asked form; the whole text: {reply.text}"
+    )

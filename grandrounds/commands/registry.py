@@ -25,7 +25,9 @@ def pick(
     order_by: Annotated[str, typer.Option(help="The metric of which the highest is taken.")] = "val.accuracy",
     ascending: Annotated[bool, typer.Option("--ascending", help="Take the lowest instead.")] = False,
     alias: Annotated[str, typer.Option(help="Give this alias to the one picked; none: only show.")] = "",
-    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Among checkpoints of trainings, not arms.")] = False,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Among checkpoints of trainings, not arms.")
+    ] = False,
     show: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 10,
 ) -> None:
     """Find the best registered model, or checkpoint, that satisfies some conditions, and give it an alias."""
@@ -39,7 +41,9 @@ def pick(
     for row in found.unscored:
         typer.echo(f"  {row.name}: has no {order_by}", err=True)
     if not found.found:
-        raise UserError(f"none of {len(found.others) + len(found.unscored)} models holds --where '{where}'; no alias was moved")
+        raise UserError(
+            f"none of {len(found.others) + len(found.unscored)} models holds --where '{where}'; no alias was moved"
+        )
     if alias:
         version = picking.name(params, found.found[0], alias, where, order_by)
         typer.echo(f"{params.publish.model_name}@{alias} is version {version} ({found.found[0].name})")
@@ -68,7 +72,9 @@ def _table(rows: "list[Candidate]", order_by: str, where: str) -> None:
         table.add_column(heading, justify="right" if heading in metrics else "left", no_wrap=True)
     for number, row in enumerate(rows):
         figures = [f"{row.scores[name]:.4g}" if name in row.scores else "-" for name in metrics]
-        table.add_row("*" if number == 0 else "", row.name, row.version or "-", *figures, row.tags.get("output_md5", "")[:12])
+        table.add_row(
+            "*" if number == 0 else "", row.name, row.version or "-", *figures, row.tags.get("output_md5", "")[:12]
+        )
     Console(highlight=False).print(table)
 
 
@@ -113,4 +119,7 @@ def restore() -> None:
     typer.echo(f"{done.runs} runs and {len(done.versions)} versions ({len(done.new)} new) are in MLflow")
     typer.echo("aliases: " + ", ".join(f"{alias} {version}" for alias, version in sorted(done.aliases.items())))
     for each in done.lost:
-        typer.echo(f"not restored: {each}: its bytes are not in this checkout; `git checkout` the commit that has them", err=True)
+        typer.echo(
+            f"not restored: {each}: its bytes are not in this checkout; `git checkout` the commit that has them",
+            err=True,
+        )

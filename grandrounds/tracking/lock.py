@@ -148,7 +148,10 @@ def file_md5(path: Path) -> str:
 
 
 def folder_digest(folder: Path, files: list[Path]) -> str:
-    """The md5 that DVC gives a folder of these files. dvc_data.hashfile.tree.Tree.digest: md5 of the JSON list of {md5, relpath}, sorted by relpath."""
+    """The md5 that DVC gives a folder of these files (dvc_data.hashfile.tree.Tree.digest).
+
+    That is the md5 of the JSON list of {md5, relpath}, sorted by relpath.
+    """
     rows = [{"md5": file_md5(file), "relpath": file.relative_to(folder).as_posix()} for file in files]
     text = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
     return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest() + ".dir"

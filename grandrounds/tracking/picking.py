@@ -12,7 +12,8 @@ from grandrounds.tracking.selecting import Candidate, Picked
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-OURS = ("CARD.md", "MLmodel", "dvc.json", "val_answers.json")  # what stands in the registry beside a model's own files
+# what stands in the registry beside a model's own files; the last one MLflow writes when it is downloaded
+OURS = ("CARD.md", "MLmodel", "dvc.json", "val_answers.json", "registered_model_meta")
 
 
 def look(params: Params, where: str, order_by: str, ascending: bool = False, checkpoints: bool = False) -> Picked:
@@ -20,7 +21,9 @@ def look(params: Params, where: str, order_by: str, ascending: bool = False, che
     client, experiment = store.connect()
     split = params.publish.select_split
     if not checkpoints:
-        return selecting.select(selecting.versions(client, params.publish.model_name), where, order_by, split, ascending)
+        return selecting.select(
+            selecting.versions(client, params.publish.model_name), where, order_by, split, ascending
+        )
     rows = selecting.checkpoints(client, experiment, split)
     if not rows:
         raise UserError("no training has logged a checkpoint; set `checkpoints.every` of adapt or grpo in params.yaml")

@@ -74,11 +74,12 @@ def compare(new: Answers, old: Answers, margin: float, resamples: int, seed: int
     passed = interval.low >= -margin
     judged = "not worse" if passed else "not shown to be not worse"
     why = (
-        f"{100 * interval.value:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}] on {n} questions of "
-        f"{clusters} groups: {judged} by more than the margin of {100 * margin:g}"
+        f"{100 * interval.value:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}] on {n} questions "
+        f"of {clusters} groups: {judged} by more than the margin of {100 * margin:g}"
     )
     return {**found, "passed": passed, "why": why} | {
-        key: round(getattr(interval, name), 6) for key, name in (("difference", "value"), ("low", "low"), ("high", "high"))
+        key: round(getattr(interval, name), 6)
+        for key, name in (("difference", "value"), ("low", "low"), ("high", "high"))
     }
 
 
@@ -126,9 +127,11 @@ def _logged(client: "MlflowClient", version: Any, split: str) -> Answers:
     """The answers kept with a version."""
     from mlflow.exceptions import MlflowException
 
+    arm = version.tags.get("arm", "a checkpoint")
     missing = UserError(
-        f"{version.name} version {version.version} ({version.tags.get('arm', 'a checkpoint')}): its answers on '{split}' are not in the registry; a checkpoint has none, and a version of before "
-        "they were kept gets them by `grandrounds restore` while its model is in the workspace"
+        f"{version.name} version {version.version} ({arm}): its answers on '{split}' are not in the registry; a "
+        "checkpoint has none, and a version of before they were kept gets them by `grandrounds restore` while its "
+        "model is in the workspace"
     )
     if not store.model_id(version) or not version.tags.get("answers_md5"):
         raise missing

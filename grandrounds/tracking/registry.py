@@ -65,7 +65,7 @@ def _restore(client: "MlflowClient", experiment: str, record: Record) -> str:
     end = start + int(body["seconds"] * 1000)
     tags = {**run_tags(body), "grandrounds.restored": "true"}
     run_id = client.create_run(experiment, start, tags, record.name).info.run_id
-    log_record(client, run_id, flat(body["params"]), body["inputs"])
+    log_record(client, run_id, flat(body["params"]), body["inputs"], body.get("sources", {}))
     client.log_batch(run_id, tags=[RunTag(store.RUN_TAG, record.key)])
     rows = [Metric(name, float(value), end, 0) for name, value in body["metrics"].items()]
     rows += [Metric(name, value, end, step) for name, value, step in _curves(record.path.with_name("curves.csv"))]

@@ -64,8 +64,8 @@ def _set(client: "MlflowClient", params: Params, versions: dict[str, str], root:
         wanted = {"champion": (arm, tags[arm]["output_md5"])} if arm in tags else {}
     else:
         last = moves[-1]
-        wanted = {alias: (last[key]["arm"], last[key]["md5"])
-                  for alias, key in (("champion", "challenger"), ("previous", "champion")) if last[key]["md5"]}  # fmt: skip
+        sides = {"champion": last["challenger"], "previous": last["champion"]}
+        wanted = {alias: (side["arm"], side["md5"]) for alias, side in sides.items() if side["md5"]}
     lost = []
     for alias, (arm, md5) in wanted.items():
         if tags.get(arm, {}).get("output_md5") == md5:

@@ -70,9 +70,7 @@ def parse(text: str) -> list[Condition]:
     return conditions
 
 
-def select(
-    candidates: Iterable[Candidate], where: str, order_by: str, split: str, ascending: bool = False
-) -> Picked:
+def select(candidates: Iterable[Candidate], where: str, order_by: str, split: str, ascending: bool = False) -> Picked:
     """The candidates that hold all conditions, by `order_by` from the highest (or lowest); ties as they were given.
 
     Raises UserError for a metric that none of them has, with the nearest, and for one of a split other than `split`.
@@ -97,7 +95,9 @@ def _allowed(metric: str, known: Sequence[str], split: str) -> None:
     if metric in usable:
         return
     if metric in known:
-        raise UserError(f"'{metric}': models are chosen on '{split}' alone; {metric.partition('.')[0]} is only reported")
+        raise UserError(
+            f"'{metric}': models are chosen on '{split}' alone; {metric.partition('.')[0]} is only reported"
+        )
     raise unknown("metric", metric, usable)
 
 
@@ -118,8 +118,10 @@ def versions(client: Any, model: str) -> list[Candidate]:
     rows = client.search_model_versions(f"name = '{model}'", max_results=10_000)
     if not rows:
         names = [each.name for each in client.search_registered_models()]
-        raise unknown("registered model", model, names) if model not in names else UserError(
-            f"{model}: no version yet; `dvc repro` registers every arm"
+        raise (
+            unknown("registered model", model, names)
+            if model not in names
+            else UserError(f"{model}: no version yet; `dvc repro` registers every arm")
         )
     newest = sorted(rows, key=lambda row: -int(row.version))
     return [

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "grandrounds"
 RUN_TAG = "grandrounds.run"  # the id that run.json gives a run, also of one that was restored under another id
 
+SOURCES, SOURCES_TAG = "sources.json", "grandrounds.sources"  # artifact: each source file's md5; tag: how many
+
 
 def place() -> Path:
     """The project folder that owns `.mlflow`. In a DVC experiment the working folder is a copy, DVC_ROOT is not."""
@@ -41,6 +43,7 @@ def connect() -> "tuple[MlflowClient, str]":
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 would be minutes of silence
     uri = tracking_uri()
     if not uri.startswith("sqlite:"):

@@ -110,7 +110,10 @@ def test_only_a_model_that_is_not_worse_is_promoted_and_can_be_rolled_back(publi
     assert "previous is version 2" in typed("promote", "grandrounds@experts")
     assert (aliases()["champion"], aliases()["previous"]) == ("experts", "sft")
     version = store.connect()[0].get_model_version_by_alias("grandrounds", "champion")
-    assert "promoted beside version 2: +" in version.tags["promotion"] and "240 questions of 80 groups" in version.description
+    assert (
+        "promoted beside version 2: +" in version.tags["promotion"]
+        and "240 questions of 80 groups" in version.description
+    )
     with pytest.raises(UserError, match="is the champion already"):
         typed("promote", "grandrounds@experts")
     typed("rollback")
@@ -171,7 +174,9 @@ def test_restore_rebuilds_an_empty_database(published: Any, tables: Path, monkey
     assert len(store.connect()[0].search_runs([store.connect()[1]])) == 5
 
 
-def test_restore_says_which_champion_it_cannot_set(published: Any, tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_says_which_champion_it_cannot_set(
+    published: Any, tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published.write("reports/promotions.jsonl", json.dumps({
         "model": "grandrounds", "action": "promoted", "at": "2026-01-01", "why": "",
         "challenger": {"arm": "sft", "md5": "0" * 32}, "champion": {"arm": "", "md5": ""},
