@@ -19,8 +19,10 @@ def export(
     ] = False,
 ) -> None:
     """Write a registered model as a folder that plain transformers (or PEFT) loads."""
-    from grandrounds import delivery
+    from grandrounds import delivery, runtime
+    from grandrounds.params import load
 
+    runtime.prepare(load())  # offline, no telemetry, no bars of others
     with delivery.located(*split_name(model)) as found:
         delivery.export(found, Path(context.obj, out), adapter)
     how = "PEFT adapter, its base in base/" if adapter else "transformers folder"
@@ -35,12 +37,14 @@ def ask(
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeatable.")] = None,
 ) -> None:
     """Ask a registered model one question, for a look. Research only, never for clinical use."""
-    from grandrounds import delivery
+    from grandrounds import delivery, runtime
     from grandrounds.params import load
 
+    params = load()
+    runtime.prepare(params)
     picture = Path(context.obj, image) if image else None
     with delivery.located(*split_name(model)) as found:
-        reply = delivery.ask(found, load(), question, picture, option or [])
+        reply = delivery.ask(found, params, question, picture, option or [])
     typer.echo(f"{model}, version {found.version} ({found.tags.get('arm', '')}). {delivery.NOTICE}\n")
     if reply.thinking:
         typer.echo(f"thinking: {reply.thinking}")

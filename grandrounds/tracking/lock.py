@@ -153,5 +153,10 @@ def folder_digest(folder: Path, files: list[Path]) -> str:
     That is the md5 of the JSON list of {md5, relpath}, sorted by relpath.
     """
     rows = [{"md5": file_md5(file), "relpath": file.relative_to(folder).as_posix()} for file in files]
+    return list_digest(rows)
+
+
+def list_digest(rows: list[dict[str, str]]) -> str:
+    """The md5 of a folder from the {md5, relpath} of its files."""
     text = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
     return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest() + ".dir"

@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grandrounds import files
 from grandrounds.domain.statistics import Resampler
 from grandrounds.errors import UserError
 from grandrounds.params import Params
-from grandrounds.records import Prediction, Question
 from grandrounds.tracking import store
 from grandrounds.tracking.lineage import find_version
 
@@ -53,9 +51,16 @@ def answers(arm: str, split: str, root: str | Path = ".") -> Answers:
     predictions, questions = Path(root, f"data/predictions/{arm}.parquet"), Path(root, f"data/curated/{split}.parquet")
     if not predictions.is_file() or not questions.is_file():
         return {}
-    groups = {question.id: question.group for question in files.read(questions, Question)}
-    rows = [row for row in files.read(predictions, Prediction) if row.split == split and row.prompt == "reasoning"]
-    return {row.question_id: [groups[row.question_id], row.correct] for row in rows if row.question_id in groups}
+    import pyarrow.parquet as pq
+
+    # by column, so that files of before a column was added are read too
+    asked = pq.read_table(questions, columns=["id", "group"])
+    groups = dict(zip(asked["id"].to_pylist(), asked["group"].to_pylist(), strict=True))
+    rows = pq.read_table(predictions, columns=["question_id", "split", "prompt", "correct"]).to_pylist()
+    told = [row for row in rows if row["split"] == split and row["prompt"] == "reasoning"]
+    return {
+        row["question_id"]: [groups[row["question_id"]], row["correct"]] for row in told if row["question_id"] in groups
+    }
 
 
 def compare(new: Answers, old: Answers, margin: float, resamples: int, seed: int) -> dict[str, Any]:

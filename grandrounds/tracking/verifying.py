@@ -41,10 +41,12 @@ def check(found: Lineage, root: str | Path = ".") -> list[Check]:
     folder, cache = Path(root), cache_of(root)
     hashed: dict[str, str | None] = {}
     done: dict[tuple[str, str], Check] = {}
-    edges = [found.root, *(edge for node in found.nodes() for edge in node.inputs)]
-    for edge in edges:
+    edges = [(found.root, ""), *((edge, node.commit) for node in found.nodes() for edge in node.inputs)]
+    for edge, commit in edges:
         if (edge.path, edge.md5) not in done:
-            done[edge.path, edge.md5] = _data(edge.path, edge.md5, folder, cache, hashed)
+            one = _data(edge.path, edge.md5, folder, cache, hashed)
+            tracked = one.state != "true" and edge.node is None and in_git(edge.path, edge.md5, commit, folder)
+            done[edge.path, edge.md5] = _from(commit, one) if tracked else one
     for path, md5 in found.source_files().items():
         done[path, md5] = _data(path, md5, folder, cache, hashed)
     for node in found.nodes():
@@ -123,14 +125,33 @@ def _code(path: str, md5: str, commit: str, root: Path, hashed: dict[str, str | 
     now = _now(path, root, hashed)
     if now == md5:
         return Check(path, md5, "true", "workspace")
-    if commit:
-        asked = ["git", "show", f"{commit}:./{path}"]
-        done = subprocess.run(asked, cwd=root, capture_output=True, check=False)
-        if done.returncode == 0 and hashlib.md5(done.stdout, usedforsecurity=False).hexdigest() == md5:
-            return Check(path, md5, "true", f"commit {commit[:7]}")
+    if in_git(path, md5, commit, root):
+        return Check(path, md5, "true", f"commit {commit[:7]}")
     if now is None:
         return Check(path, md5, "missing", f"neither here nor in commit {commit[:7] or '(none)'}")
     return Check(path, md5, "changed", f"the workspace has {now}, and commit {commit[:7] or '(none)'} other bytes")
+
+
+def _from(commit: str, one: Check) -> Check:
+    return Check(one.path, one.md5, "true", f"commit {commit[:7]}")
+
+
+def in_git(path: str, md5: str, commit: str, root: Path) -> bool:
+    """Whether a file or folder of the program has this md5 in a commit."""
+    if not commit:
+        return False
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).stdout
+
+    def digest(name: str) -> str:
+        return hashlib.md5(git("show", f"{commit}:./{name}"), usedforsecurity=False).hexdigest()
+
+    if not md5.endswith(".dir"):
+        return digest(path) == md5
+    names = git("ls-tree", "-r", "--name-only", "-z", commit, "--", path).decode().split("\0")
+    rows = [{"md5": digest(name), "relpath": name.removeprefix(path + "/")} for name in names if name]
+    return bool(rows) and lock.list_digest(rows) == md5
 
 
 def _registered(model: str, alias: str, found: Lineage) -> Check:
