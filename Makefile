@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 # Stages are typed as `python -m tasks.<stage>`: the environment's Python has to come first.
 ACTIVE := PATH="$$PWD/$(BIN):$$PATH" VIRTUAL_ENV="$$PWD/$(VENV)"
 
-.PHONY: help setup repro run plan test test-slow check ui bench clean
+.PHONY: help setup repro run plan test test-slow check ui bench gpu-smoke clean
 
 help: ## this list
 	@echo "Grand Rounds: reproducible training of medical vision-language models that reason (research only)"
@@ -61,6 +61,9 @@ bench: $(READY) ## every benchmark, quick sizes
 	  [ -e "$$script" ] || { echo "no benchmark here yet"; break; }; \
 	  echo "== $$script"; $(ACTIVE) $(BIN)/python "$$script" --quick; \
 	done
+
+gpu-smoke: $(READY) ## on a GPU, in ten minutes: load a 3B model, SFT, GRPO, vLLM with a LoRA (not yet run on one)
+	$(ACTIVE) $(BIN)/python benchmarks/gpu_smoke.py
 
 clean: ## remove the environment, caches and scratch; data, models, reports and DVC's cache stay
 	rm -rf $(VENV) .scratch .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -29,23 +29,23 @@ MODEL = "m"
 TEXT = "<think>The rate is above the range. It is fast.</think><answer>fast</answer>"
 
 
-def body() -> bytes:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": TEXT}}
+def body(text: str) -> bytes:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
     usage = {"prompt_tokens": 60, "completion_tokens": 24, "total_tokens": 84}
     return json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice],
                        "usage": usage}).encode()  # fmt: skip
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str, latency: float) -> None:
     """One connection: POSTs are answered after the latency, GET /models at once."""
-    completion, models = body(), json.dumps({"data": [{"id": MODEL}]}).encode()
+    completion, models = body(text), json.dumps({"data": [{"id": MODEL}]}).encode()
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             sent = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
             await reader.readexactly(int(sent or 0))
             if head.startswith(b"POST"):
-                await asyncio.sleep(LATENCY)
+                await asyncio.sleep(latency)
             said = completion if head.startswith(b"POST") else models
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(said))
             writer.write(said)
@@ -55,9 +55,11 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-def serve(ports: "multiprocessing.Queue[int]") -> None:
+def serve(ports: "multiprocessing.Queue[int]", text: str, latency: float) -> None:
     async def run() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=256)
+        server = await asyncio.start_server(
+            lambda reader, writer: answer(reader, writer, text, latency), "127.0.0.1", 0, backlog=256
+        )
         ports.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -65,13 +67,16 @@ def serve(ports: "multiprocessing.Queue[int]") -> None:
 
 
 @contextmanager
-def servers(count: int) -> Iterator[tuple[list[multiprocessing.process.BaseProcess], list[int]]]:
+def servers(
+    count: int, text: str = TEXT, latency: float = LATENCY
+) -> Iterator[tuple[list[multiprocessing.process.BaseProcess], list[int]]]:
+    """Processes that answer every request with `text`, and their ports."""
     context = multiprocessing.get_context("spawn")
     ports: multiprocessing.Queue[int] = context.Queue()
     processes, found = [], []
     try:
         for _ in range(count):
-            process = context.Process(target=serve, args=(ports,), daemon=True)
+            process = context.Process(target=serve, args=(ports, text, latency), daemon=True)
             process.start()
             processes.append(process)
             found.append(ports.get(timeout=60))
@@ -141,12 +146,16 @@ def answered_after_kill() -> int:
         return len(found)
 
 
+def without_proxies() -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        os.environ.pop(name, None)  # loopback has none
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer repetitions; the sizes stay")
     repeats = 3 if parser.parse_args().quick else 7
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        os.environ.pop(name, None)  # loopback has none
+    without_proxies()
     ideal = REQUESTS / CONCURRENCY * LATENCY
     with servers(1) as (_, ports):
         list(engine(ports).generate(requests(1), Sampling()))  # imports the client library

@@ -11,10 +11,12 @@ one's size, and SmolLM2-135M's real weights in the real target's class (packages
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -26,7 +28,7 @@ import rollouts as peer  # the models are those of the rollouts benchmark
 GROUP = 8
 SIZES = {
     "tiny": {"questions_per_step": 12, "max_new_tokens": 64},
-    "135m": {"questions_per_step": 2, "max_new_tokens": 64},
+    "135m": {"questions_per_step": 1, "max_new_tokens": 64},
 }
 STEPS = {"tiny": (4, 8), "135m": (2, 3)}  # a turn's measured steps: quick, whole
 TURNS = {"tiny": (2, 4), "135m": (1, 2)}
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, within four minutes")
     quick = parser.parse_args().quick
+    warnings.filterwarnings("ignore", category=FutureWarning)
     questions = _questions()
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -45,9 +48,8 @@ def main() -> None:
             model, processor = make()
             _never_end(model, processor)
             case = (model, processor, questions, SIZES[name], STEPS[name][which] + 1, Path(folder))
-            ours, theirs = _in_turn(
-                TURNS[name][which], lambda case=case: _ours(*case), lambda case=case: _theirs(*case)
-            )
+            both = (lambda case=case: _ours(*case)), (lambda case=case: _theirs(*case))
+            ours, theirs = _in_turn(TURNS[name][which], *both)
             figures[f"ratio_{name}"] = round(ours / theirs, 3)
             print(
                 f"{name:>5}  {SIZES[name]['questions_per_step']} questions x {GROUP} rollouts of "
@@ -131,7 +133,7 @@ def _trivial(completions: list, completion_ids: list, **_: Any) -> list[float]:
 
 def _between(moments: list[float]) -> list[float]:
     """Seconds of each step but the first, which also loads and warms up."""
-    return [after - before for before, after in zip(moments[1:], moments[2:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(moments[1:])]
 
 
 def _never_end(model: Any, processor: Any) -> None:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import ablate, data, delivery, doctor, lineage, merge, pipeline, recipe, registry
+from grandrounds.commands import (
+    ablate,
+    compare,
+    data,
+    delivery,
+    doctor,
+    human,
+    lineage,
+    merge,
+    pipeline,
+    recipe,
+    registry,
+)
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -51,11 +63,13 @@ app.command()(lineage.verify)
 for command in (registry.pick, registry.promote, registry.rollback, registry.restore, delivery.export, delivery.ask):
     app.command()(command)
 app.command()(merge.merge)
+app.command()(compare.compare)
 app.command()(doctor.doctor)
 app.command()(pipeline.ui)
 app.command()(pipeline.serve)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
+app.add_typer(human.app, name="human")
 
 
 def main() -> None:

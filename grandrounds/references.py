@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grandrounds.errors import UserError, unknown
-from grandrounds.records import MODALITIES, SPECIALTIES
+from grandrounds.records import MODALITIES, SPECIALTIES, SPLITS
 
 if TYPE_CHECKING:
     from grandrounds.params import GrpoItem, Params
@@ -22,7 +22,7 @@ REWARDS = ("gated_correctness", "format", "length", "accuracy", "reasoning")
 
 def check(params: Params, where: str) -> None:
     """Raise UserError, with the nearest valid name, for the first name that points nowhere."""
-    for problem in (_curate, _filter, _adapt, _merge, _grpo, _arms):
+    for problem in (_curate, _filter, _adapt, _merge, _grpo, _arms, _benchmarks):
         problem(params, where)
 
 
@@ -122,3 +122,15 @@ def _arms(params: Params, where: str) -> None:
     for name in params.judge.baselines:
         if name not in params.predict.arms:
             raise UserError(f"{where}: judge.baselines: {unknown('arm', name, params.predict.arms)}")
+
+
+def _benchmarks(params: Params, where: str) -> None:
+    taken = {*SPLITS, "macro", "images", "index"}
+    for name in params.benchmarks:
+        key = f"{where}: benchmarks.{name}"
+        if name in taken:
+            raise UserError(f"{key}: '{name}' is a name of the pipeline's own; give the benchmark another one")
+        if name in params.curate.sources:
+            raise UserError(f"{key}: curate.sources has that name too; give the benchmark another one")
+        if name.endswith(("_no_reasoning", "_text_only", "_sampled")):
+            raise UserError(f"{key}: its end names a prompt in the figures; give the benchmark another name")

@@ -106,17 +106,32 @@ def one_thread() -> Iterator[None]:
 
 
 def device(params: Params) -> str:
-    """`cpu` or `cuda`, as compute.device says; `auto` takes a GPU when torch sees one."""
+    """`cpu` or `cuda`, as compute.device says; `auto` takes a GPU when torch sees one. Of several processes its own."""
     wanted = params.compute.device
     if wanted == "cpu":
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
     if wanted == "cuda":
         raise UserError("compute.device: 'cuda' was given, but torch sees no GPU; use 'auto' or 'cpu'")
     return "cpu"
+
+
+def loading_device(params: Params) -> str:
+    """Where a model to be trained is loaded: what is to be sharded stays on the CPU, as whole it may fit no device."""
+    return "cpu" if params.compute.launch == "fsdp" else device(params)
+
+
+def first() -> bool:
+    """Whether this process tracks and writes: the only one, or the first of several that train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

@@ -35,7 +35,9 @@ def main(item: str, params: Params) -> None:
         asked = prompts.form("reasoning", forms.read(params.prompts))
         traces = mixed(files.read(TRACES, Trace), adapter, seed)
         examples = [sft.Example(questions[trace.question_id], asked, trace.target) for trace in traces]
-        model, processor = models.load(BASE, runtime.device(params), params.compute.precision)
+        model, processor = models.load(
+            BASE, runtime.loading_device(params), params.compute.precision, params.compute.attention
+        )
         runtime.seed_everything(seed)
         full = settings.method == "full"
         model = adapters.unfreeze_language(model) if full else adapters.attach(model, settings.lora)
@@ -56,7 +58,7 @@ def main(item: str, params: Params) -> None:
                 run.curve(step, **figures)
                 advance(1, loss=figures["loss"])
 
-            figures = sft.train(model, encoder, examples, schedule, seed, on_step, keeper)
+            figures = sft.train(model, encoder, examples, schedule, seed, on_step, keeper, params.compute)
             if full:
                 adapters.save_whole(model, processor, output)
             else:

@@ -11,15 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from grandrounds import files, runtime
-from grandrounds.domain import labelling
 from grandrounds.domain.leakage import Leak, shared
-from grandrounds.engines import factory
+from grandrounds.engines import factory, specialties
 from grandrounds.engines.journal import journal
-from grandrounds.engines.protocol import Request
 from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.records import SPLITS, Quarantined, Question
 from grandrounds.reporting.datacard import data_card
+from grandrounds.sources import benchmarks
 from grandrounds.sources.assembly import Assembled, assemble, unique
 from grandrounds.sources.gathering import Read, account, gather
 from grandrounds.tracking.progress import progress
@@ -27,32 +26,42 @@ from grandrounds.tracking.stage import stage_run, task_main
 
 WATCHED = "data/sources"  # users put their data there, or link it, so that DVC sees when it changes
 IMAGES, AUDIT = "data/curated/images", "data/curated/audit.json"
+BENCHMARKS = str(benchmarks.FOLDER)
 QUARANTINE, CARD = "data/curated/quarantine.parquet", "data/curated/card.md"
+
+LEAKS = ("group", "question", "image")
+SHOWN = 3  # removed questions of each kind that the report shows beside what they repeat
 
 
 def main(item: str | None, params: Params) -> None:
-    outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, AUDIT, QUARANTINE, CARD]
+    outputs = [*(f"data/curated/{split}.parquet" for split in SPLITS), IMAGES, BENCHMARKS, AUDIT, QUARANTINE, CARD]
     with stage_run("curate", item, params, inputs=[WATCHED], outputs=outputs) as run:
         with files.replacing(IMAGES) as folder:
             folder.mkdir()
             read = gather(params, folder)
             done = settle(read, params)
+            benchmarks.write(read.benchmarks, folder)
             used = {image for questions in done.splits.values() for question in questions for image in question.images}
+            used |= {image for leak in samples(done.leaks) for image in leak.row.images}
             for picture in folder.iterdir():
                 if picture.name not in used:
                     picture.unlink()
-        if params.curate.labeller:
-            run.warn(*ask_specialties(done, read, params, run.identity))
+        run.warn(*ask_specialties(done, read, params, run.identity))
         for split, questions in done.splits.items():
             files.write(f"data/curated/{split}.parquet", questions, Question)
-        quarantine = [row for taken in read.taken.values() for row in taken.quarantine]
+        given = [*read.taken.values(), *(each.taken for each in read.benchmarks.values())]
+        quarantine = [row for taken in given for row in taken.quarantine]
         files.write(QUARANTINE, quarantine, Quarantined)
         leaked = [leak.row for leak in done.leaks]
         metrics = account(read, params, done.splits, done.repeated, leaked)
         metrics |= {"leaks": 0, "splits": {split: describe(questions) for split, questions in done.splits.items()}}
+        if read.benchmarks:
+            metrics["benchmarks"] = {name: benchmarks.version(each) for name, each in read.benchmarks.items()}
+            run.warn(*benchmarks.to_look_at(read.benchmarks, params.benchmarks))
         audit = {key: metrics[key] for key in ("read", "kept", "dropped", "leaks")}
-        removed = [pair_of(leak) for leak in done.leaks]
-        checked = {"leakage_checked": ["group", "question", "image"], "removed": removed, "repeats": done.repeats}
+        shown = samples(done.leaks)
+        removed = [pair_of(leak, whole=leak in shown) for leak in done.leaks]
+        checked = {"leakage_checked": list(LEAKS), "removed": removed, "repeats": done.repeats}
         files.write_json(AUDIT, {**audit, **checked})
         with files.replacing(CARD) as temporary:
             temporary.write_text(data_card(metrics, params.curate.leakage), encoding="utf-8")
@@ -63,7 +72,7 @@ def settle(read: Read, params: Params) -> Assembled:
     """The splits as they are written, and what was dropped on the way. Raises UserError for a leak that must not be."""
     splits, repeated = unique(read.splits)
     done = Assembled(splits)
-    if read.taken:  # the embedded corpus alone is split where it is made, and is only checked
+    if read.taken or read.benchmarks:  # the embedded corpus alone is split where it is made, and is only checked
         done = assemble(splits, read, params.curate, params.seed)
     done.repeated += repeated
     if done.leaks and params.curate.leakage == "fail":
@@ -81,41 +90,30 @@ def settle(read: Read, params: Params) -> Assembled:
 
 
 def ask_specialties(done: Assembled, read: Read, params: Params, identity: str) -> list[str]:
-    """Ask the labeller for the specialty of what is kept and no rule decided; what it cannot say stays `other`.
-
-    The shares in `read` then name it. Returns the problems of questions that could not be asked.
-    """
+    """Ask the labeller about what is kept and no rule decided. Returns what could not be asked, and why."""
     asks = params.curate.labeller
-    assert asks is not None
-    source_of = {name: source for source, taken in read.taken.items() for name in taken.undecided}
-    requests = [
-        Request(question.id, question, labelling.ASKED)
-        for questions in done.splits.values()
-        for question in questions
-        if question.id in source_of
-    ]
-    if not requests:
+    open_ = read.undecided()
+    questions = [each for rows in done.splits.values() for each in rows if each.id in open_]
+    if not (asks and questions):
         return []
     seed = runtime.derive_seed(params.seed, "curate", "labeller")
     engine = factory.make(asks.engine, asks.model or "", params, seed, "curate.labeller.engine")
-    named: dict[str, str] = {}
-    problems = []
-    with journal("curate", None, identity) as kept, progress(len(requests), "specialties") as advance:
-        for completion in kept.generate(engine, requests, asks.sampling):
-            if completion.problem:
-                problems.append(f"question {completion.id}: {completion.problem}")
-            if specialty := labelling.read(completion.text):
-                named[completion.id] = specialty
-                read.taken[source_of[completion.id]].decided_by(f"labeller: {asks.engine.type}")
-            advance()
-    for split, questions in done.splits.items():
-        done.splits[split] = [replace(each, specialty=named.get(each.id, each.specialty)) for each in questions]
+    with journal("curate", None, identity) as kept, progress(len(questions), "specialties") as advance:
+        named, problems = specialties.name(questions, engine, kept, asks.sampling, advance)
+    read.decide(named, f"labeller: {asks.engine.type}")
+    for split, rows in done.splits.items():
+        done.splits[split] = [replace(each, specialty=named.get(each.id, each.specialty)) for each in rows]
     return problems
 
 
-def pair_of(leak: Leak) -> dict[str, Any]:
-    """A removed question beside what it has in common with which question of an evaluation set."""
-    return {
+def samples(leaks: Sequence[Leak]) -> list[Leak]:
+    """The first of each kind of leak, whose text and picture are kept for the report."""
+    return [leak for what in LEAKS for leak in [each for each in leaks if each.what == what][:SHOWN]]
+
+
+def pair_of(leak: Leak, whole: bool = False) -> dict[str, Any]:
+    """A removed question and what it has in common with which question of an evaluation set; `whole`: its text too."""
+    pair = {
         "removed": leak.row.id,
         "source": leak.row.source,
         "by": leak.what,
@@ -123,6 +121,7 @@ def pair_of(leak: Leak) -> dict[str, Any]:
         "split": leak.against.split,
         "similarity": round(leak.similarity, 4),
     }
+    return {**pair, "text": leak.row.question, "images": leak.row.images} if whole else pair
 
 
 def describe(questions: Sequence[Question]) -> dict:

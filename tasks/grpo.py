@@ -37,7 +37,9 @@ def main(item: str, params: Params) -> None:
         scorer = BertScorer() if rewards.NEEDS_SCORER & settings.rewards.keys() else None
         recorder = Recorder(settings.watch, Path(".scratch/rollouts", run.identity))
         functions, _ = rewards.build(settings.rewards, scorer, limit=settings.max_new_tokens)
-        model, processor = models.load(BASE, runtime.device(params), params.compute.precision)
+        model, processor = models.load(
+            BASE, runtime.loading_device(params), params.compute.precision, params.compute.attention
+        )
         start = None if str(settings.init) == BASE else lora.load_update(settings.init)
         if start is not None:
             lora.fold(model, start, str(settings.init))
@@ -47,7 +49,7 @@ def main(item: str, params: Params) -> None:
 
         def save(policy: Any, folder: str | Path) -> None:
             adapter.save(policy, folder)
-            if start is not None:
+            if start is not None and runtime.first():
                 lora.save_update(folder, concatenate(start, lora.load_update(folder)))
 
         encoder, asked = Encoder(processor), forms.read(params.prompts)
@@ -64,9 +66,12 @@ def main(item: str, params: Params) -> None:
                 run.curve(step, **figures)
                 advance(1, **{name: figures[name] for name in ("reward",) if name in figures})
 
-            figures = grpo.train(model, encoder, questions, functions, settings, asked, seed, on_step, recorder, keeper)
+            figures = grpo.train(
+                model, encoder, questions, functions, settings, asked, seed, on_step, recorder, keeper, params.compute
+            )
             save(model, output)
-        recorder.finish(run.folder)
+        if runtime.first():
+            recorder.finish(run.folder)
         run.finish({"questions": len(questions), "steps": settings.steps, **figures})
 
 

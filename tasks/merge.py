@@ -1,9 +1,9 @@
 """merge <item>: several LoRA updates of the base become one, with their conflicts in view.
 
-Chosen: the merge works on the exact updates dW = scale * B A, not on the A's and B's, whose averages mean nothing; TIES
-by default (trim, elect a sign, average what agrees: MMedExpert-R1's conflict-aware integration is described as
-TIES-style; docs/merging.md compares the others); and the result is cut back to a LoRA of `rank`, so that it serves
-like any other adapter. The cost of that cut is in the metrics (`truncation_error`): when it is large, raise `rank`.
+Chosen: the merge works on the exact updates dW = scale * B A, not on the A's and B's, whose averages mean nothing;
+conflict-aware in the embedded default (MMedExpert-R1's conflict-aware integration is described as TIES-style; what ours
+does otherwise, and how all methods compare, is in docs/merging.md); and the result is cut back to a LoRA of `rank`, so
+that it serves like any other adapter. The cost is in the metrics (`truncation_error`): when it is large, raise `rank`.
 
 The fifth adapter beside the specialists is either one more update (the policy, in `unified`) or a twin: the same
 specialty under another seed. A twin is not merged; it says how much two updates disagree by training noise alone, which

@@ -14,6 +14,7 @@ from grandrounds.tracking.stage import StageRun, stage_run, task_main
 
 SCORES = "reports/judge/metrics.json"
 REPORT = ("reports/report.html", "reports/report.md", "reports/cards")
+ARMS = "reports/publish/arms.csv"  # for `dvc plots`
 
 
 def main(item: str | None, params: Params) -> None:
@@ -38,6 +39,7 @@ def publish(run: StageRun, params: Params, root: Path) -> None:
     else:
         tree = lineage.champion_lineage_from_files(best, root)
     write_report(root, params, lineage.as_dict(tree), root / "reports")
+    write_arms(root / ARMS, params, scores)
     run.artifact(root / "reports/report.html")
     split = params.publish.select_split
     run.finish(
@@ -50,6 +52,21 @@ def publish(run: StageRun, params: Params, root: Path) -> None:
         }
     )
     _print_table(params, scores, registered)
+
+
+def write_arms(path: Path, params: Params, scores: dict[str, Any]) -> None:
+    """A row for each arm and split, in the order of params.yaml: what `dvc plots show` and `diff` draw as bars."""
+    import csv
+
+    columns = ("arm", "split", "accuracy", "low", "high")
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        for arm in params.predict.arms:
+            for split in params.predict.splits:
+                figures = scores.get(arm, {}).get(split)
+                if figures:
+                    table.writerow([f"{arm} ({split})", split, *(figures[name] for name in columns[2:])])
 
 
 def _accuracies(scores: dict[str, Any], split: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A registered model as a folder that plain transformers and PEFT load, and for one question; with a real tiny model."""
+"""A registered model as a folder that transformers and PEFT load, and for one question; with a real tiny model."""
 
 import shutil
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_plain_transformers_and_peft_load_what_was_exported(project: Any) -> Non
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(UserError, match=r"is an adapter on models/base with md5 .* not the one here"):
         typed("export", "grandrounds@champion", "never")
-    with pytest.raises(UserError, match="models/base with md5 .* is neither here nor in the registry"):
+    with pytest.raises(UserError, match=r"models/base with md5 .* is neither here nor in the registry"):
         typed("export", "grandrounds@base", "never")
     assert not Path("never").exists()
 

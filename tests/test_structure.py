@@ -13,10 +13,11 @@ from grandrounds.params import ITEMS, STAGES, Params
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("grandrounds", "tasks", "flows", "tests", "benchmarks")
-NOT_STAGES = {"seed", "compute", "prompts"}
+NOT_STAGES = {"seed", "compute", "prompts", "benchmarks"}
 
 BASE = {"errors", "params", "records", "references", "files", "runtime"}
 SHARED = {
+    "asking",
     "encoding",
     "decoding",
     "forms",
@@ -31,8 +32,10 @@ TOP = {
     "checking",
     "cli",
     "commands",
+    "comparing",
     "delivery",
     "doctor",
+    "fitting",
     "merger",
     "recipes",
     "__main__",

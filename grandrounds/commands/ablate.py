@@ -33,6 +33,8 @@ def ablate(
     from grandrounds.tracking.stage import git_state
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 150  # a log has no edge to break a table at
     if not name:
         for each, ablation in ablations.load().items():
             console.print(f"{each:18}{ablation.asks}", markup=False)

@@ -138,6 +138,17 @@ REPAIR = (
 )
 
 
+def schema(reasoning: bool) -> dict[str, Any]:
+    """JSON schema of a reply, for endpoints that hold a model to one; :func:`parse` trusts none of them."""
+    score = {"type": "integer", "enum": [0, 1]}
+    properties = {
+        "evaluation": {"type": "string"},
+        "reasoning_score": score if reasoning else {"type": "null"},
+        "prediction_score": score,
+    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
 def messages(prompt: str, question: Question, prediction: Prediction) -> list[dict[str, str]]:
     """The chat for one prediction: `prompt` as the system's turn, the data as the user's, each part between markers.
 
@@ -236,6 +247,8 @@ def _listed(question: Question) -> list[str]:
 def _harmless(text: str) -> str:
     if len(text) > MAX_TEXT:
         text = f"{text[: MAX_TEXT // 2]}\n[... {len(text) - MAX_TEXT} characters cut ...]\n{text[-MAX_TEXT // 2 :]}"
+    if text.isascii() and "<<" not in text and ">>" not in text:
+        return text
     return _MARKER_LIKE.sub(lambda match: " ".join(match.group()), text)
 
 

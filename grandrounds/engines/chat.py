@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Ask:
     messages: Sequence[Turn]
     sampling: Sampling
     seed: int | None = None  # sent where the endpoint takes one
-    json: bool = False  # the reply has to be a JSON object
+    json: Mapping[str, Any] | None = None  # the JSON schema that the reply has to have
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Chat:
             return reply
 
     def _key(self, ask: Ask) -> str:
-        asked = [self._identity, ask.messages, ask.sampling.model_dump(), ask.seed, ask.json]
+        asked = [self._identity, ask.messages, ask.sampling.model_dump(), ask.seed, ask.json or False]
         return _hash(json.dumps(asked, default=self._picture))
 
     def _picture(self, path: Path) -> str:

@@ -73,17 +73,20 @@ class LanguageModel:
 
     def _scored(self, distinct: "Mapping[str, _Asked]") -> Iterator[tuple[str, Scores]]:
         repairs: dict[str, list[Turn]] = {}
-        for answer in self._answers({key: asked.messages for key, asked in distinct.items()}):
+        for answer in self._answers({key: asked.messages for key, asked in distinct.items()}, distinct):
             scores = read(answer, distinct[answer.id].reasoning)
             if scores.problem and answer.reply is not None:
                 repairs[answer.id] = judging.repair(distinct[answer.id].messages, answer.reply.text, scores.problem)
             else:
                 yield answer.id, scores
-        for answer in self._answers(repairs):
+        for answer in self._answers(repairs, distinct):
             yield answer.id, read(answer, distinct[answer.id].reasoning)
 
-    def _answers(self, conversations: Mapping[str, list[Turn]]) -> Iterator[Answer]:
-        return self._chat.run(Ask(key, turns, SAMPLING, json=True) for key, turns in conversations.items())
+    def _answers(self, conversations: Mapping[str, list[Turn]], distinct: "Mapping[str, _Asked]") -> Iterator[Answer]:
+        return self._chat.run(
+            Ask(key, turns, SAMPLING, json=judging.schema(distinct[key].reasoning))
+            for key, turns in conversations.items()
+        )
 
 
 @dataclass

@@ -9,7 +9,7 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ BASE_URL = "give the server's base URL, which mostly ends in /v1"
 CHECK_TIMEOUT = 10.0  # seconds for the list of models
 # vLLM and SGLang then go on with the assistant's last turn; others refuse them, or do so without being told
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+JSON_SCHEMA = "json_schema"
 LIMITS = ("max_tokens", "max_completion_tokens")  # the second is what OpenAI's reasoning models want
 _REFUSES = re.compile(
     r"unsupported|support|unrecogni[sz]ed|unknown|unexpected|permitted|allowed|forbidden|extra|available|refus",
@@ -122,8 +123,8 @@ class OpenAIEndpoint:
             options[limit] = sampling.max_new_tokens
         if ask.seed is not None:
             options["seed"] = ask.seed
-        if ask.json:
-            options["response_format"] = {"type": "json_object"}
+        if ask.json is not None:
+            options["response_format"] = self._format(ask.json)
         messages = ask.messages
         if messages[-1]["role"] == "assistant":
             if self._refused.isdisjoint(CONTINUE):
@@ -132,6 +133,12 @@ class OpenAIEndpoint:
                 messages = messages[:-1]
         kept = {name: value for name, value in options.items() if name not in self._refused}
         return {"model": self._settings.model, "messages": [_turn(each) for each in messages], **kept}
+
+    def _format(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """Structured output by schema; from a server that knows only of JSON, any object."""
+        if JSON_SCHEMA in self._refused:
+            return {"type": "json_object"}
+        return {"type": JSON_SCHEMA, JSON_SCHEMA: {"name": "reply", "strict": True, "schema": schema}}
 
     def _leave_out(self, error: Any, body: dict[str, Any]) -> bool:
         """Whether the server refuses options of this request by name; they are then left out from now on."""
@@ -142,6 +149,10 @@ class OpenAIEndpoint:
             return False
         names = {name for name in body if name not in ("model", "messages") and re.search(rf"\b{name}\b", said)}
         # of several requests under way with one option, each is asked again, but only the first one tells
+        if JSON_SCHEMA in json.dumps(body.get("response_format")) and (
+            JSON_SCHEMA in said or "response_format" in names
+        ):
+            names = names - {"response_format"} | {JSON_SCHEMA}  # it may still take the older form
         new = names - self._refused
         if new:
             self._refused |= new

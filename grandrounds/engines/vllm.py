@@ -87,6 +87,6 @@ class VllmInProcess:
         if length >= room:
             raise Rejected(f"question {request.question.id}: a prompt of {length:,} tokens; the context is {room:,}")
         text: dict[str, Any] = {"prompt": self.encoder.text(request.question, request.form)}
-        if request.question.image:
+        if request.question.images:
             text["multi_modal_data"] = {"image": self.encoder.pictures(request.question)}
         return text

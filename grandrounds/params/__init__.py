@@ -2,6 +2,7 @@
 
 from grandrounds.params.adapt import Adapt, Adapter, Lora, SftTraining
 from grandrounds.params.base import Base, EmbeddedModel, GraftedModel, HubModel, HubRevision, LocalModel
+from grandrounds.params.benchmarks import Benchmark
 from grandrounds.params.checkpoints import Checkpoints
 from grandrounds.params.compute import Compute
 from grandrounds.params.curate import Curate, Labeller
@@ -64,6 +65,7 @@ __all__ = [
     "Arm",
     "Base",
     "Bayesian",
+    "Benchmark",
     "Beside",
     "ChatSource",
     "Checkpoints",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from grandrounds.params.adapt import Adapt
 from grandrounds.params.base import Base
+from grandrounds.params.benchmarks import Benchmark
 from grandrounds.params.compute import Compute
 from grandrounds.params.curate import Curate
 from grandrounds.params.distill import Distill
@@ -16,7 +17,7 @@ from grandrounds.params.merge import Merge
 from grandrounds.params.predict import Predict
 from grandrounds.params.prompts import Prompts
 from grandrounds.params.publish import Publish
-from grandrounds.params.section import Section
+from grandrounds.params.section import Name, Section
 
 
 class Params(Section):
@@ -30,6 +31,7 @@ class Params(Section):
     adapt: Adapt
     merge: Merge
     grpo: Grpo
+    benchmarks: dict[Name, Benchmark] = {}
     predict: Predict
     judge: Judge
     publish: Publish = Publish()

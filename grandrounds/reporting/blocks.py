@@ -120,7 +120,32 @@ class Case:
     kind: str = "case"
 
 
-Block = Text | Link | Table | Figure | Keys | Tree | Case
+@dataclass(frozen=True)
+class Side:
+    title: str
+    text: str
+    image: str = ""  # data URL
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two texts, with their images, side by side."""
+
+    title: str
+    left: Side
+    right: Side
+    kind: str = "pair"
+
+
+@dataclass(frozen=True)
+class Browser:
+    """Cases to be filtered and searched in a page; `payload` is JSON that is inert inside a script element."""
+
+    payload: str
+    kind: str = "browser"
+
+
+Block = Text | Link | Table | Figure | Keys | Tree | Case | Pair | Browser
 
 
 @dataclass(frozen=True)

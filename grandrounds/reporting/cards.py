@@ -34,6 +34,7 @@ def card(run: Run, arm: str) -> str:
         f"# {inline(run.params.publish.model_name)}: {inline(title)}",
         said,
         f"## What it is\n\n{inline(describe(run, arm))} {_weights(run, arm)}",
+        f"## How to load it\n\n{_loading(run, arm)}",
         f"## How it was made\n\n{_made(run, arm)}",
         f"## Data\n\n{_data(run)}",
         f"## Results\n\n{_results(run, arm)}",
@@ -83,6 +84,24 @@ def _weights(run: Run, arm: str) -> str:
     md5 = locked(run.root).get(path)
     told = f"md5 {md5} (DVC's, of the folder)" if md5 else "md5 not in this run (dvc.lock does not name the folder)"
     return inline(f"{what}: {path}, {told}.")
+
+
+def _loading(run: Run, arm: str) -> str:
+    """Code that loads the arm in a clone of the project."""
+    path = str(run.params.predict.arms[arm].adapter)
+    paths = list(dict.fromkeys(("models/base", path)))
+    lines = ["from transformers import AutoModelForImageTextToText, AutoProcessor", ""]
+    lines += ['processor = AutoProcessor.from_pretrained("models/base")']
+    lines += ['model = AutoModelForImageTextToText.from_pretrained("models/base")']
+    if path != "models/base":
+        lines.insert(0, "from peft import PeftModel")
+        lines += [f'model = PeftModel.from_pretrained(model, "{path}")']
+    told = (
+        f"In a clone of the project, after `dvc pull {' '.join(paths)}`; the model registry has it as "
+        f"`models:/{run.params.publish.model_name}@{arm}`. It was trained and judged under the prompts of "
+        f"`prompts.wording: {run.params.prompts.wording}` (`grandrounds/forms.py`)."
+    )
+    return told + "\n\n```python\n" + "\n".join(lines) + "\n```"
 
 
 def locked(root: Path) -> dict[str, str]:

@@ -10,8 +10,11 @@ from grandrounds import files
 from grandrounds.params import ITEMS, STAGES, Params
 from grandrounds.records import Conflict, Difficulty, Prediction, Question, Verdict
 from grandrounds.reporting.numbers import number
+from grandrounds.reporting.ratings import Ratings
+from grandrounds.reporting.ratings import read as read_ratings
 
 EVALUATED = ("val", "test", "unseen")
+CONDITIONS = ("_no_reasoning", "_text_only", "_sampled")  # ends of keys that are no splits of their own
 Curves = dict[str, list[float | None]]
 
 
@@ -29,6 +32,8 @@ class Run:
     verdicts: list[Verdict] = field(default_factory=list)
     difficulties: dict[str, list[Difficulty]] = field(default_factory=dict)  # modality -> rows
     conflicts: dict[str, list[Conflict]] = field(default_factory=dict)  # merge -> rows
+    audit: dict[str, Any] = field(default_factory=dict)  # of curate
+    ratings: Ratings = field(default_factory=Ratings)  # of people
     lineage: dict[str, Any] | None = None
 
     @property
@@ -61,10 +66,10 @@ class Run:
 
     @property
     def splits(self) -> list[str]:
-        """val, test, unseen, then every further split (a benchmark) that some arm has; no non-reasoning prompts."""
+        """val, test, unseen, then every further split (a benchmark) that some arm has; no other prompts."""
         found = [split for arm in self.arms for split in self.metrics["judge"][arm]]
         named = [split for split in EVALUATED if split in found]
-        others = {split for split in found if split not in EVALUATED and not split.endswith("_no_reasoning")}
+        others = {split for split in found if split not in EVALUATED and not split.endswith(CONDITIONS)} - {"macro"}
         return named + sorted(others)
 
 
@@ -85,19 +90,20 @@ def collect(root: Path, params: Params, lineage: dict[str, Any] | None = None) -
         if (folder / "curves.csv").is_file():
             curves[key] = read_curves(folder / "curves.csv")
     data = root / "data"
+    predictions: dict[str, list[Prediction]] = _named(data / "predictions", params.predict.arms, Prediction)
     return Run(
         root=root,
         params=params,
         metrics=metrics,
         records=records,
         curves=curves,
-        questions={
-            split: {row.id: row for row in _rows(data / f"curated/{split}.parquet", Question)} for split in EVALUATED
-        },
-        predictions=_named(data / "predictions", params.predict.arms, Prediction),
+        questions=_questions(data / "curated"),
+        predictions=predictions,
         verdicts=_rows(data / "verdicts.parquet", Verdict),
         difficulties=_named(data / "filtered", params.filter.items, Difficulty),
         conflicts=_named(data / "conflicts", params.merge.items, Conflict),
+        audit=_json(data / "curated/audit.json"),
+        ratings=read_ratings(root, (row for rows in predictions.values() for row in rows)),
         lineage=lineage,
     )
 
@@ -134,6 +140,17 @@ def _float(text: str | None) -> float | None:
         return number(float(text)) if text else None
     except ValueError:
         return None
+
+
+def _questions(folder: Path) -> dict[str, dict[str, Question]]:
+    """Every set that arms answer: val, test, unseen, and benchmarks, each by its name."""
+    paths = [folder / f"{split}.parquet" for split in EVALUATED] + sorted((folder / "benchmarks").glob("*.parquet"))
+    return {path.stem: {row.id: row for row in _rows(path, Question)} for path in paths}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    value = files.read_json(path) if path.is_file() else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _rows(path: Path, record: type) -> list[Any]:

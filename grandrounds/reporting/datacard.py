@@ -29,9 +29,9 @@ def data_card(metrics: Mapping[str, Any], policy: str) -> str:
     parts = [
         "# Data card",
         inline(RESEARCH_ONLY),
-        "## Sources\n\n" + markdown.table(_sources(sources)),
+        "## Sources\n\n" + markdown.table(sources_table(sources)),
         _notes(sources),
-        "## What became of the rows\n\n" + markdown.table(_account(sources)),
+        "## What became of the rows\n\n" + markdown.table(account_table(sources)),
         _left_out(sources),
         _reasons(metrics.get("quarantine") or {}),
         _labelled(sources),
@@ -48,7 +48,7 @@ def handing_on(source: Mapping[str, Any]) -> str:
     return "NO" if source["derivatives"] else "NO, nor what is derived from it"
 
 
-def _sources(sources: Mapping[str, Any]) -> Table:
+def sources_table(sources: Mapping[str, Any]) -> Table:
     rows = [
         Row([name, f"{each['name']}: {each['place']}", each["role"], each["licence"], handing_on(each)])
         for name, each in sources.items()
@@ -61,7 +61,7 @@ def _notes(sources: Mapping[str, Any]) -> str:
     return "\n".join(f"- {inline(name)}: {inline('; '.join(parts))}." for name, parts in told.items() if parts)
 
 
-def _account(sources: Mapping[str, Any]) -> Table:
+def account_table(sources: Mapping[str, Any]) -> Table:
     rows = [Row([name, *(count(each[key]) for key in COUNTS)]) for name, each in sources.items()]
     if len(rows) > 1:
         rows.append(Row(["all", *(count(sum(each[key] for each in sources.values())) for key in COUNTS)], "best"))
@@ -74,13 +74,14 @@ def _left_out(sources: Mapping[str, Any]) -> str:
 
 
 def _reasons(quarantine: Mapping[str, int]) -> str:
-    if not quarantine:
-        return ""
+    return "## Quarantine\n\n" + markdown.table(reasons_table(quarantine)) if quarantine else ""
+
+
+def reasons_table(quarantine: Mapping[str, int]) -> Table:
     ranked = sorted(quarantine.items(), key=lambda pair: (-pair[1], pair[0]))
     rows = [Row([reason, count(n)]) for reason, n in ranked]
     caption = "Each row, with its file, line and column, is in quarantine.parquet beside this card."
-    table = Table("Why rows were quarantined", ["reason", "rows"], rows, caption=caption)
-    return "## Quarantine\n\n" + markdown.table(table)
+    return Table("Why rows were quarantined", ["reason", "rows"], rows, caption=caption)
 
 
 def _labelled(sources: Mapping[str, Any]) -> str:

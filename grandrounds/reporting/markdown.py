@@ -2,7 +2,20 @@
 
 from collections.abc import Sequence
 
-from grandrounds.reporting.blocks import Block, Case, Figure, Keys, Link, Node, Section, Table, Text, Tree
+from grandrounds.reporting.blocks import (
+    Block,
+    Browser,
+    Case,
+    Figure,
+    Keys,
+    Link,
+    Node,
+    Pair,
+    Section,
+    Table,
+    Text,
+    Tree,
+)
 from grandrounds.reporting.escaping import inline, quoted
 
 
@@ -36,6 +49,11 @@ def block(each: Block) -> str:
             return "\n".join(_node(each.root, 0))
         case Case():
             return _case(each)
+        case Pair():
+            sides = [f"{inline(side.title)}\n\n{quoted(side.text)}" for side in (each.left, each.right)]
+            return "\n\n".join([f"**{inline(each.title)}**", *sides])
+        case Browser():
+            return "*The case browser is in report.html.*"
 
 
 def table(each: Table) -> str:

@@ -1,9 +1,9 @@
-"""From what the sources gave to splits that share nothing: repetitions dropped, leaks removed, validation carved.
+"""From what the sources gave to splits that share nothing: repetitions and leaks dropped, validation carved.
 
-Evaluation sets (test, unseen, and the validation of the embedded corpus) are never altered for the sake of training:
-what training has in common with them goes from training. A question about pictures repeats another when both the
-pictures and the text do, since one text is asked of many pictures; it leaks when one of its pictures is in an
-evaluation set.
+Evaluation sets (test, unseen, benchmarks, and the validation of the embedded corpus) are never altered: they keep what
+they repeat, and what training has in common with them goes from training. A question about pictures repeats another
+when both the pictures and the text do, since one text is asked of many pictures; it leaks when one of its pictures is
+in an evaluation set.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,21 +30,17 @@ class Assembled:
 
 
 def unique(splits: Mapping[str, Sequence[Question]]) -> tuple[dict[str, list[Question]], list[Question]]:
-    """The splits without questions that repeat one of their own split word for word, and those.
+    """The splits without questions of train that repeat another word for word, and those.
 
-    `pretrain` keeps its repetitions: how often it says a thing is what makes the embedded base know it.
+    Evaluation sets stay as they are, and `pretrain` keeps its repetitions: how often it says a thing is what makes the
+    embedded base know it.
     """
-    kept: dict[str, list[Question]] = {}
-    repeated: list[Question] = []
-    for split, questions in splits.items():
-        seen: set[tuple] = set()
-        kept[split] = []
-        for each in questions:
-            text = each.question, tuple(each.options), each.label, *each.images
-            asked = (each.id,) if split == "pretrain" else text
-            (repeated if asked in seen else kept[split]).append(each)
-            seen.add(asked)
-    return kept, repeated
+    first: dict[tuple, Question] = {}
+    for each in splits["train"]:
+        first.setdefault((each.question, tuple(each.options), each.label, *each.images), each)
+    kept = {each.id for each in first.values()}
+    repeated = [each for each in splits["train"] if each.id not in kept]
+    return {name: list(rows) for name, rows in splits.items()} | {"train": list(first.values())}, repeated
 
 
 def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curate, seed: int) -> Assembled:
@@ -53,22 +49,21 @@ def assemble(splits: Mapping[str, Sequence[Question]], read: Read, curate: Curat
     The embedded corpus is split where it is made: nothing of it repeats or leaks into another part of it. What files
     gave is compared with all. `curate.validation` is carved from what files gave to train, by whole groups.
     """
-    everything = [question for name in (*EVALUATION, "train") for question in splits[name]]
+    benched = [question for each in read.benchmarks.values() for question in each.questions]
+    everything = [question for name in (*EVALUATION, "train") for question in splits[name]] + benched
     pictures = list(dict.fromkeys(image for question in everything for image in question.images))
     near = image_pairs(((name, read.hashes[name]) for name in pictures), curate.duplicates.image)
     one_of = {name: pair.first for name, pair in keepers(pictures, near).items()}
 
     out = Assembled({name: list(rows) for name, rows in splits.items()})
-    for name in (*EVALUATION, "train"):
-        rows = [question for question in out.splits[name] if question.source in read.taken]
-        gone = _repetitions(rows, one_of, pictures, curate.duplicates.text)
-        out.repeated += [question for question in rows if question.id in gone]
-        out.splits[name] = [question for question in out.splits[name] if question.id not in gone]
-        out.repeats |= gone
-    made, given = _by_origin(out.splits["train"], read)
+    made, given = _by_origin(splits["train"], read)
+    out.repeats = _repetitions(given, one_of, pictures, curate.duplicates.text)
+    out.repeated = [question for question in given if question.id in out.repeats]
+    given = [question for question in given if question.id not in out.repeats]
+    out.splits["train"] = [question for question in splits["train"] if question.id not in out.repeats]
     kept_out = [question for name in EVALUATION for question in out.splits[name]]
-    out.leaks = leaks(given, kept_out, near, curate.duplicates.text)
-    out.leaks += leaks(made, _by_origin(kept_out, read)[1], near, curate.duplicates.text)
+    out.leaks = leaks(given, kept_out + benched, near, curate.duplicates.text)
+    out.leaks += leaks(made, _by_origin(kept_out, read)[1] + benched, near, curate.duplicates.text)
     leaked = {leak.row.id for leak in out.leaks}
     carved = carve([each for each in given if each.id not in leaked], near, curate.validation, seed)
     train = [question for question in out.splits["train"] if question.id not in leaked]

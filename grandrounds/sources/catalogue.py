@@ -8,12 +8,12 @@ from typing import Any
 from grandrounds.errors import UserError
 from grandrounds.params import (
     ChatSource,
-    Curate,
     DicomSource,
     EmbeddedSource,
     FileSource,
     NiftiSource,
     OwnSource,
+    Params,
     PublishedSource,
 )
 from grandrounds.sources import chat, dicom, hub, nifti, rows
@@ -135,18 +135,20 @@ def _outcome(row: Row, layout: Layout, split: str, store: Store) -> Draft | Refu
         return refused
 
 
-def about(curate: Curate) -> dict[str, dict[str, Any]]:
+def about(params: Params) -> dict[str, dict[str, Any]]:
     """What is known of each source before it is read: for the data card, and for what `publish` may hand on."""
     told = {}
-    for name, spec in curate.sources.items():
+    benchmarks = {name: each.source for name, each in params.benchmarks.items()}
+    for name, spec in (params.curate.sources | benchmarks).items():
         licence = licence_of(spec)
         known: dict[str, Any] = {"type": spec.type, "licence": licence.name, "note": licence.note}
         known |= {"redistribute": licence.redistribute, "derivatives": licence.derivatives}
         if isinstance(spec, EmbeddedSource):
             known |= {"role": "all", "name": "the embedded corpus", "place": "made here", "citation": ""}
         else:
-            layout = layout_of(spec, curate.max_pixels)
+            layout = layout_of(spec, params.curate.max_pixels)
             place = f"{spec.repository} at {spec.revision}" if spec.repository else str(spec.path)
-            known |= {"role": spec.role, "name": layout.name, "place": place, "citation": layout.citation}
+            role = "benchmark" if name in benchmarks else spec.role
+            known |= {"role": role, "name": layout.name, "place": place, "citation": layout.citation}
         told[name] = known
     return told

@@ -2,15 +2,17 @@
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grandrounds.domain.labelling import UNDECIDED
 from grandrounds.domain.pictures import ImageHash, image_hash
 from grandrounds.params import EmbeddedSource, Params
 from grandrounds.records import SPLITS, Question
-from grandrounds.sources import embedded
+from grandrounds.sources import benchmarks, embedded
+from grandrounds.sources.benchmarks import Benched
 from grandrounds.sources.catalogue import about
 from grandrounds.sources.images import Gallery
 from grandrounds.sources.intake import Taken, kind, labeller, take
@@ -26,7 +28,19 @@ class Read:
     splits: dict[str, list[Question]] = field(default_factory=lambda: {split: [] for split in SPLITS})
     taken: dict[str, Taken] = field(default_factory=dict)  # by the name of a source of files
     hashes: dict[str, ImageHash] = field(default_factory=dict)  # by picture; none when nothing has to be compared
+    benchmarks: dict[str, Benched] = field(default_factory=dict)
     embedded: int = 0  # questions of the embedded corpus
+
+    def undecided(self) -> set[str]:
+        """Ids of questions whose specialty neither their source nor a rule decided."""
+        return {name for taken in self.taken.values() for name in taken.undecided}
+
+    def decide(self, named: Iterable[str], labeller: str) -> None:
+        """Count questions that no rule decided for the labeller that did."""
+        source_of = {name: taken for taken in self.taken.values() for name in taken.undecided}
+        for name in named:
+            source_of[name].labelled[UNDECIDED] -= 1
+            source_of[name].labelled[labeller] += 1
 
 
 def gather(params: Params, folder: Path) -> Read:
@@ -46,6 +60,7 @@ def gather(params: Params, folder: Path) -> Read:
         taken.refuse_above(name, curate.quarantine_share)
         read.taken[name] = taken
         read.splits[spec.role] += taken.questions
+    read.benchmarks = benchmarks.read(params.benchmarks, gallery, labeller(curate.specialties), keep)
     return read
 
 
@@ -58,7 +73,7 @@ def _embed(read: Read, spec: EmbeddedSource, params: Params, folder: Path) -> No
         read.splits[split] += questions
     for name, png in images.items():
         (folder / name).write_bytes(png)
-        if len(params.curate.sources) > 1:
+        if len(params.curate.sources) > 1 or params.benchmarks:
             read.hashes[name] = image_hash(Image.open(io.BytesIO(png)))
 
 
@@ -82,10 +97,12 @@ def account(
 
     kept = by_source([question for questions in splits.values() for question in questions])
     again, leaks = by_source(repeated), by_source(leaked)
-    sources = about(params.curate)
+    kept += Counter({name: len(each.questions) for name, each in read.benchmarks.items()})
+    sources = about(params)
+    given = read.taken | {name: each.taken for name, each in read.benchmarks.items()}
     for name, each in sources.items():
-        taken = read.taken.get(name, Taken())
-        count = taken.read if name in read.taken else read.embedded
+        taken = given.get(name, Taken())
+        count = taken.read if name in given else read.embedded
         each |= {
             "rows": count + taken.left_out.total(),
             "left_out": taken.left_out.total(),
@@ -97,7 +114,7 @@ def account(
             "leaked": leaks[name],
             "labelled": shares(taken.labelled),
         }
-    reasons = Counter(kind(row) for taken in read.taken.values() for row in taken.quarantine)
+    reasons = Counter(kind(row) for taken in given.values() for row in taken.quarantine)
     total = {key: sum(each[key] for each in sources.values()) for key in ("read", "kept")}
     dropped = {key: sum(each[key] for each in sources.values()) for key in ("duplicate", "quarantined", "leaked")}
     return {**total, "dropped": dropped, "sources": sources, "quarantine": dict(sorted(reasons.items()))}

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -51,15 +51,10 @@ class Taken:
 
     questions: list[Question] = field(default_factory=list)
     quarantine: list[Quarantined] = field(default_factory=list)
-    repeated: int = 0  # the same question, options, answer and picture as an earlier row
+    repeated: int = 0  # of train: the same question, options, answer and pictures as an earlier row
     left_out: Counter[str] = field(default_factory=Counter)  # reason -> rows that the set has and that are not meant
     labelled: Counter[str] = field(default_factory=Counter)  # what decided a specialty -> questions
     undecided: list[str] = field(default_factory=list)  # ids of questions that no rule gave a specialty
-
-    def decided_by(self, labeller: str) -> None:
-        """Count a question that no rule decided for the labeller that did."""
-        self.labelled[labelling.UNDECIDED] -= 1
-        self.labelled[labeller] += 1
 
     @property
     def read(self) -> int:
@@ -87,7 +82,7 @@ def take(
 ) -> Taken:
     """Read a whole source. `on_picture` sees each stored picture, by file name, before it is let go of."""
     taken = Taken()
-    seen: set[str] = set()
+    seen = Counter[str]()
     ids: dict[str, int] = {}
     for row, outcome in drafts(name, spec, gallery.max_pixels):
         if isinstance(outcome, str):
@@ -103,14 +98,17 @@ def take(
         except Refused as refused:
             taken.quarantine.append(_quarantined(name, row, refused))
             continue
-        if question.id in seen:
-            taken.repeated += 1
-        else:
-            seen.add(question.id)
-            taken.questions.append(question)
-            taken.labelled[labelled.by] += 1
-            if labelled.by == labelling.UNDECIDED:
-                taken.undecided.append(question.id)
+        seen[question.id] += 1
+        if seen[question.id] > 1:
+            if spec.role == "train":
+                taken.repeated += 1
+                continue
+            # a benchmark without the rows that it repeats is another one
+            question = replace(question, id=f"{question.id}-{seen[question.id]}")
+        taken.questions.append(question)
+        taken.labelled[labelled.by] += 1
+        if labelled.by == labelling.UNDECIDED:
+            taken.undecided.append(question.id)
     return taken
 
 

@@ -87,16 +87,25 @@ def read(root: str | Path = ".") -> Lock:
         if not path.is_file():
             return Lock({})
         try:
-            raw = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-            if isinstance(raw, dict) and isinstance(raw.get("stages"), dict):
-                stages = {name: body for name, body in raw["stages"].items() if isinstance(body, dict)}
-                return Lock({name: _stage(name, body) for name, body in stages.items()})
-            problem = "no stages in it"
-        except yaml.YAMLError as error:
-            problem = " ".join(str(error).split())
-        if attempt < 4:
+            return parse(path.read_text(encoding="utf-8"), str(path))
+        except UserError:
+            if attempt == 4:
+                raise
             time.sleep(0.1)
-    raise UserError(f"{path}: not a lock file of DVC ({problem}); `git checkout dvc.lock` brings it back")
+    raise AssertionError("unreachable")
+
+
+def parse(text: str, where: str) -> Lock:
+    """The text of a dvc.lock. Raises UserError, naming it as `where`."""
+    try:
+        raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        problem = "no stages in it"
+    except yaml.YAMLError as error:
+        raw, problem = None, " ".join(str(error).split())
+    if isinstance(raw, dict) and isinstance(raw.get("stages"), dict):
+        stages = {name: body for name, body in raw["stages"].items() if isinstance(body, dict)}
+        return Lock({name: _stage(name, body) for name, body in stages.items()})
+    raise UserError(f"{where}: not a lock file of DVC ({problem}); `git checkout dvc.lock` brings it back")
 
 
 def _stage(name: str, body: dict[str, Any]) -> Stage:

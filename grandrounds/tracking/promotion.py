@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grandrounds.domain.statistics import Resampler
+from grandrounds.domain.statistics import FEWEST_CLUSTERS, Resampler
 from grandrounds.errors import UserError
 from grandrounds.params import Params
 from grandrounds.tracking import store
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 ANSWERS = "val_answers.json"  # beside every registered model: {question id: [group, right]}
 JOURNAL = Path("reports/promotions.jsonl")
-FEWEST_GROUPS = 15  # below it the interval says nothing
 WHY = "promotion"  # tag of a version: the sentence of its last decision
 
 Answers = dict[str, list[Any]]
@@ -69,8 +68,10 @@ def compare(new: Answers, old: Answers, margin: float, resamples: int, seed: int
     groups = [str(new[name][0]) for name in shared]
     n, clusters = len(shared), len(set(groups))
     found = {"n": n, "groups": clusters}
-    if clusters < FEWEST_GROUPS:
-        why = f"both answered {n} questions of {clusters} groups; {FEWEST_GROUPS} groups or more are wanted for a test"
+    if clusters < FEWEST_CLUSTERS:
+        why = (
+            f"both answered {n} questions of {clusters} groups; {FEWEST_CLUSTERS} groups or more are wanted for a test"
+        )
         return {**found, "passed": False, "why": why}
     interval = Resampler(groups, resamples, seed).difference(
         [float(new[name][1]) for name in shared], [float(old[name][1]) for name in shared]

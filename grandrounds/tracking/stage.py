@@ -21,7 +21,7 @@ from typing import Any
 from grandrounds import files, runtime
 from grandrounds.errors import UserError, unknown
 from grandrounds.params import ITEMS, Params, load
-from grandrounds.tracking import checkpoints, lock, store
+from grandrounds.tracking import checkpoints, launch, lock, store
 from grandrounds.tracking.position import position
 from grandrounds.tracking.progress import duration
 from grandrounds.tracking.writer import Writer
@@ -64,7 +64,8 @@ class StageRun:
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json, which must hold no wall times, and log its numbers under dotted names."""
-        files.write_json(self.folder / "metrics.json", metrics)
+        if runtime.first():
+            files.write_json(self.folder / "metrics.json", metrics)
         self.metrics = numbers(metrics)
         now = int(time.time() * 1000)
         self._unsent += [[name, value, now, 0] for name, value in self.metrics.items()]
@@ -123,12 +124,15 @@ def stage_run(
     """
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=not runtime.first())
     place = position(stage, item)
     head = f"[{place[0]}/{place[1]}] " if place else ""
     console.print(f"{head}{stage}{' ' + item if item else ''}", style="bold cyan", markup=False)
     for path in inputs:
         files.need(path)
+    if not runtime.first():
+        yield _beside_the_first(stage, item, params, inputs, outputs)
+        return
     record = _record(stage, item, params, outputs)
     begin = time.monotonic()
     with _sigterm_as_interrupt():
@@ -163,6 +167,15 @@ def stage_run(
         )  # fmt: skip
     closing = f"  done in {duration(record['seconds'])}, peak {record['peak_mib']:.0f} MiB"
     console.print(closing, style="dim", markup=False)
+
+
+def _beside_the_first(
+    stage: str, item: str | None, params: Params, inputs: Sequence[str], outputs: Sequence[str]
+) -> StageRun:
+    """The run as the other processes of a training see it: the same identity, and nothing is tracked or written."""
+    run = StageRun(stage, item, params)
+    run.identity = _identity(_record(stage, item, params, outputs) | {"inputs": _inputs(inputs)})
+    return run
 
 
 def _record(stage: str, item: str | None, params: Params, outputs: Sequence[str]) -> dict[str, Any]:
@@ -251,7 +264,8 @@ def sections(stage: str, item: str | None, params: Params) -> dict[str, Any]:
     key = ITEMS.get(stage)
     if key and item:
         section[key] = {item: section[key][item]}
-    return {"seed": whole["seed"], "compute": whole["compute"], "prompts": whole["prompts"], stage: section}
+    shared = ("seed", "compute", "prompts", *(("benchmarks",) if stage in ("curate", "predict", "judge") else ()))
+    return {name: whole[name] for name in shared} | {stage: section}
 
 
 def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -348,6 +362,8 @@ def task_main(stage: str, body: Callable[[Any, Params], None], items: bool) -> N
             params = load()
             item = _item(stage, sys.argv[1:], params, items)
             runtime.prepare(params)
+            if launch.wanted(stage, params.compute):
+                sys.exit(launch.run(stage, sys.argv[1:], params.compute))
             body(item, params)
     except UserError as error:
         _say(f"error: {error}", "red")

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from grandrounds import files
+from grandrounds import files, runtime
 from grandrounds.errors import UserError
 from grandrounds.lora import normalise_config
 from grandrounds.params import Lora
+from grandrounds.training import states
 
 VISION = ("visual", "vision_tower", "vision_model", "multi_modal_projector")
 
@@ -40,16 +41,23 @@ def unfreeze_language(model: Any) -> Any:
 
 
 def save_whole(model: Any, processor: Any, folder: str | Path) -> None:
-    """Write a whole model with its processor, as `models/base` is."""
-    with files.replacing(folder) as temporary:
-        model.save_pretrained(temporary, safe_serialization=True)
-        processor.save_pretrained(temporary)
+    """Write a whole model with its processor, as `models/base` is. Every process has to call it; the first writes."""
+    state = states.whole(model)
+    if runtime.first():
+        with files.replacing(folder) as temporary:
+            model.save_pretrained(temporary, state_dict=state)
+            processor.save_pretrained(temporary)
 
 
 def save(model: Any, folder: str | Path) -> None:
-    """Write the adapter whole or not at all; equal adapters give equal bytes."""
+    """Write the adapter whole or not at all; equal adapters give equal bytes.
+
+    Every process of a training has to call it, for shards are gathered; the first writes.
+    """
+    state = states.whole(model)
+    if not runtime.first():
+        return
     with files.replacing(folder) as temporary:
-        model.save_pretrained(
-            str(temporary), safe_serialization=True, selected_adapters=["default"]
-        )  # not TRL's reference
+        # default: not the copy of the start that TRL keeps as a reference
+        model.save_pretrained(temporary, state_dict=state, selected_adapters=["default"])
         normalise_config(temporary)

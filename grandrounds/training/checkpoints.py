@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grandrounds import files
+from grandrounds import files, runtime
 from grandrounds.errors import UserError
 from grandrounds.params import Checkpoints
 from grandrounds.training import states
@@ -152,7 +152,7 @@ def logged(log: Callable[..., None], save: Callable[[Any, Path], None] | None) -
         folder = None
         if save and model is not None:
             OUTBOX.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=OUTBOX)) / "adapter"
+            folder = Path(tempfile.mkdtemp(dir=OUTBOX)) / "adapter" if runtime.first() else OUTBOX / "none"
             save(model, folder)
         figures = {} if score is None else {name: value for name, value in asdict(score).items() if name != "step"}
         log(step, figures, folder)
@@ -162,23 +162,30 @@ def logged(log: Callable[..., None], save: Callable[[Any, Path], None] | None) -
 
 @contextmanager
 def keeping(
-    stage: str, item: str, identity: str, settings: Checkpoints, base: str, **hooks: Callable
+    stage: str,
+    item: str,
+    identity: str,
+    settings: Checkpoints,
+    base: str,
+    score: Callable[[Any, int], Score] | None = None,
+    on_checkpoint: Callable[[Score | None, int, Any], None] = _ignore,
 ) -> Iterator[Keeper]:
     """The checkpoints of a stage under an identity (params, inputs, code); removed when the block ends well.
 
     Those of other identities stay until then, and are not gone on from. An error keeps all, and says where.
     """
     place = FOLDER / f"{stage}@{item}"
-    keeper = Keeper(place / identity, settings, base, **hooks)
+    keeper = Keeper(place / identity, settings, base, score, on_checkpoint)
     try:
         keeper.open()
-        if keeper.resumed:
+        if keeper.resumed and runtime.first():
             print(f"  going on from step {keeper.step} ({keeper.resumed})", flush=True)
         yield keeper
     except UserError as error:
         found = _checkpoints(keeper.folder)
         raise (UserError(f"{error}; the last good checkpoint is {found[-1]}") if found else error) from error
-    shutil.rmtree(place, ignore_errors=True)
+    if runtime.first():
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -205,6 +212,7 @@ def run(trainer: Any, keeper: Keeper, replay: Callable[[int, Mapping[str, float]
         trainer.train(resume_from_checkpoint=str(keeper.resumed) if keeper.resumed else None)
     if kept := keeper.kept():
         states.load_weights(trainer.model, kept / WEIGHTS, trainer.is_fsdp_enabled)
+    trainer.accelerator.wait_for_everyone()  # the first will remove what the others are reading
 
 
 class Resumable:

@@ -4,17 +4,17 @@ Here a training is set up and run. The subclass is in grpo_trainer.py; which que
 how its rollouts are drawn, in dealing.py; what is logged and kept of a training, in watching.py.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from grandrounds import runtime
 from grandrounds.domain.prompts import Form
 from grandrounds.domain.rewards import weights_at
 from grandrounds.encoding import Encoder
 from grandrounds.errors import UserError
-from grandrounds.params import Gdpo, Grouped, GrpoItem
+from grandrounds.params import Compute, Gdpo, Grouped, GrpoItem
 from grandrounds.records import Question
-from grandrounds.training import checkpoints, guarding
+from grandrounds.training import checkpoints, devices, guarding
 from grandrounds.training.checkpoints import Keeper
 from grandrounds.training.dealing import Rollouts, micro_batch
 from grandrounds.training.grpo_trainer import trainer_class
@@ -32,6 +32,7 @@ def train(
     on_step: OnStep,
     recorder: Recorder | None = None,
     keeper: Keeper | None = None,
+    compute: Compute | None = None,
 ) -> dict[str, Any]:
     """Train a PEFT model in place, and return what the stage's metrics report.
 
@@ -49,7 +50,8 @@ def train(
     watch = watcher(on_step)
     rows = [{"prompt": [{"role": "user", "content": each.question}], "row": i} for i, each in enumerate(questions)]
     trainer = trainer_class()(
-        model=model, reward_funcs=[guarding.checked(each) for each in rewards], args=_config(item, seed, keeper),
+        model=model, reward_funcs=[guarding.checked(each) for each in rewards], 
+        args=_config(item, seed, keeper, compute or Compute(), dealt.spread),
         processing_class=encoder.processor, train_dataset=Dataset.from_list(rows), callbacks=[watch],
     )  # fmt: skip
     trainer.deal(encoder, questions, dealt, item, recorder or Recorder(item.watch))
@@ -60,11 +62,11 @@ def train(
     return watch.summary(list(item.rewards)) | keeper.figures()
 
 
-def _config(item: GrpoItem, seed: int, keeper: Keeper) -> Any:
+def _config(item: GrpoItem, seed: int, keeper: Keeper, compute: Compute, spread: bool) -> Any:
     import torch
     from trl import GRPOConfig
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = runtime.processes()
     size, how = micro_batch(item, processes), item.advantages
     return GRPOConfig(
         output_dir=".scratch/grpo", max_steps=item.steps, per_device_train_batch_size=size,
@@ -78,7 +80,9 @@ def _config(item: GrpoItem, seed: int, keeper: Keeper) -> Any:
         reward_weights=weights_at(item.rewards, 0),
         scale_rewards=how.scale if isinstance(how, Grouped) else "group",
         multi_objective_aggregation="normalize_then_sum" if isinstance(how, Gdpo) else "sum_then_normalize",
-        seed=seed, data_seed=seed, report_to=[], logging_steps=1, **keeper.arguments(),
+        seed=seed, data_seed=seed, report_to=[], logging_steps=1, log_multimodal=False,
+        **keeper.arguments(),
         disable_tqdm=True, remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
-        bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, max_grad_norm=1.0, adam_beta2=0.95,
+        bf16=False, dataloader_pin_memory=False, **devices.arguments(compute), **devices.rollouts(compute, spread),
+        max_grad_norm=1.0, adam_beta2=0.95,
     )  # fmt: skip

@@ -224,15 +224,17 @@ class Dealt(_Base):
         return loss
 
     def _record(self, output: dict) -> None:
-        """Hand this process's rollouts to the recorder, which keeps those of some steps."""
-        ids = [c[m.bool()].tolist() for c, m in zip(output["completion_ids"], output["completion_mask"], strict=True)]
-        scores = self._scored[self._first : self._first + len(ids)]
-        if self.accelerator.is_main_process:
-            self._recorder.take(
-                self.state.global_step + 1, self._item.updates * self._item.iterations, self._asked,
-                [self._encoder.decode(each) for each in ids], [len(each) for each in ids],
-                self.reward_func_names, scores, self.reward_weights, output["advantages"],
-            )  # fmt: skip
+        """Hand this process's rollouts to the recorder, in the steps of which it keeps them."""
+        step, span = self.state.global_step + 1, self._item.updates * self._item.iterations
+        if not (self.accelerator.is_main_process and self._recorder.wants(step, span)):
+            return
+        pairs = zip(output["completion_ids"], output["completion_mask"], strict=True)
+        ids = [tokens[mask.bool()].tolist() for tokens, mask in pairs]
+        self._recorder.take(
+            step, self._asked, [self._encoder.decode(each) for each in ids], [len(each) for each in ids],
+            self.reward_func_names, self._scored[self._first : self._first + len(ids)], self.reward_weights,
+            output["advantages"],
+        )  # fmt: skip
 
 
 def _pictures(columns: dict[str, Any], rows: slice) -> dict[str, Any]:

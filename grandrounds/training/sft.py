@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from grandrounds import runtime
 from grandrounds.domain.prompts import Form
 from grandrounds.encoding import Encoder, collate
 from grandrounds.errors import UserError
+from grandrounds.params import Compute
 from grandrounds.records import Question
-from grandrounds.training import checkpoints, packing
+from grandrounds.training import checkpoints, devices, packing
 from grandrounds.training.checkpoints import Keeper
 
 
@@ -45,6 +47,7 @@ def train(
     seed: int,
     on_step: OnStep,
     keeper: Keeper | None = None,
+    compute: Compute | None = None,
 ) -> dict[str, Any]:
     """Train in place, and return {loss_first, loss_last, token_accuracy} over the first and last tenth of the steps.
 
@@ -62,13 +65,13 @@ def train(
     data, batches = _data(model, encoder, examples, schedule)
     config = SFTConfig(
         output_dir=".scratch/sft", max_steps=schedule.steps,
-        per_device_train_batch_size=schedule.batch // schedule.accumulation,
+        per_device_train_batch_size=devices.rows(schedule.batch, schedule.accumulation, runtime.processes()),
         gradient_accumulation_steps=schedule.accumulation,
         lr_scheduler_type="cosine", warmup_steps=round(schedule.warmup * schedule.steps), max_grad_norm=1.0,
         seed=seed, data_seed=seed, report_to=[], logging_steps=1, logging_nan_inf_filter=False, **keeper.arguments(),
         disable_tqdm=True, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None, use_cpu=not torch.cuda.is_available(), bf16=model.dtype == torch.bfloat16,
-        gradient_checkpointing=False, dataloader_pin_memory=False,
+        dataloader_pin_memory=False, **devices.arguments(compute or Compute()),
     )  # fmt: skip
     watcher = _watcher(on_step, [each.question.id for each in examples])
     trainer = _trainer_class()(

@@ -33,10 +33,16 @@ def weights(model: Any, sharded: bool = False) -> dict[str, Any]:
     trained = {name for name, each in model.named_parameters() if each.requires_grad}
     if not sharded:
         return {name: each for name, each in model.named_parameters() if name in trained}
+    return {name: each for name, each in (whole(model) or {}).items() if name in trained}
+
+
+def whole(model: Any) -> dict[str, Any] | None:
+    """All weights of a model whose shards lie on several devices, on the first process; None of one that is whole."""
+    if not any(hasattr(each, "full_tensor") for each in model.parameters()):
+        return None
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    return {name: each for name, each in whole.items() if name in trained}
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def load_weights(model: Any, path: Path, sharded: bool = False) -> None:
@@ -110,10 +116,11 @@ def _random() -> dict[str, Any]:
     import torch
 
     version, words, gauss = random.getstate()
-    kind, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, *rest = state
     return {
         "python": [version, list(words), gauss],
-        "numpy": [kind, keys.tolist(), *rest],  # type: ignore[union-attr]
+        "numpy": [kind, keys.tolist(), *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else torch.empty(0, dtype=torch.uint8),
     }

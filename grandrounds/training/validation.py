@@ -42,8 +42,8 @@ def scorer(
             tokens.append(found.tokens)
             if (reasoning := reference_scores(question, found).reasoning) is not None:
                 reasoned.append(reasoning)
-        reasoning = sum(reasoned) / len(reasoned) if reasoned else None
-        return Score(step, sum(right) / len(right), reasoning, sum(tokens) / len(tokens))
+        mean = sum(reasoned) / len(reasoned) if reasoned else None
+        return Score(step, sum(right) / len(right), mean, sum(tokens) / len(tokens))
 
     return score
 

@@ -42,12 +42,11 @@ class Recorder:
         return self.folder is not None and every > 0 and (step == 1 or (step + span - 1) // every > (step - 1) // every)
 
     def take(
-        self, step: int, span: int, asked: Sequence[tuple[Question, Form]], texts: Sequence[str],
+        self, step: int, asked: Sequence[tuple[Question, Form]], texts: Sequence[str],
         lengths: Sequence[int], names: Sequence[str], scores: Any, weights: Any, advantages: Any,
     ) -> None:  # fmt: skip
         """One batch of rollouts: their completions, tokens, rewards [B, R] by name, weights [R] and advantages [B]."""
-        if self.folder is None or not self.wants(step, span):
-            return
+        assert self.folder is not None, "asked for by `wants` alone"
         totals = (scores.nan_to_num(0.0) * weights.to(scores)).sum(dim=1).tolist()
         columns = {"reward": totals, "completion_length": list(map(float, lengths))}
         columns |= {f"rewards/{name}": scores[:, i].tolist() for i, name in enumerate(names)}

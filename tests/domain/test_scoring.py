@@ -1,5 +1,7 @@
 """The figures of every arm, against counts made by hand."""
 
+import dataclasses
+
 import pytest
 
 from grandrounds.domain.scoring import summarise
@@ -58,7 +60,11 @@ def test_counts_and_rates(metrics):
 def test_differences_are_paired_under_the_same_prompt(metrics):
     gain = metrics["sft"]["test"]["delta_base"]
     assert gain["difference"] == 0.25 and 0 < gain["low"] <= 0.25 <= gain["high"]
-    assert metrics["sft"]["test_no_reasoning"]["delta_base"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    assert gain["wins"] == 10 and gain["losses"] == 0 and gain["ruling"] == "better"
+    assert gain["p"] == gain["p_holm"] == pytest.approx(2 * 0.5**10, abs=1e-6)  # ten clusters, all on one side
+    same = metrics["sft"]["test_no_reasoning"]["delta_base"]
+    assert (same["difference"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    assert (same["p"], same["detectable"], same["ruling"]) == (1.0, None, "no difference shown")
     assert metrics["base"]["test"]["delta_sft"]["difference"] == -0.25
     assert metrics["sft"]["test"]["delta_sft"]["difference"] == 0.0
 
@@ -89,3 +95,54 @@ def test_a_question_without_an_answer_is_left_out():
     rows = predictions("base", lambda i, prompt: True, prompts=("reasoning",))
     found = summarise(QUESTIONS, rows[5:], [], PARAMS, seed=7)["base"]["val"]
     assert (found["n"], found["accuracy"]) == (35, 1.0)
+
+
+def test_p_values_are_corrected_for_the_number_of_arms():
+    base = predictions("base", lambda i, prompt: i % 4 == 0, ("reasoning",))
+    better = predictions("a", lambda i, prompt: i % 4 in (0, 2), ("reasoning",))
+    alike = [row for arm in ("b", "c", "d") for row in predictions(arm, lambda i, p: i % 4 == 0, ("reasoning",))]
+    found = summarise(QUESTIONS, base + better + alike, [], PARAMS, seed=7)
+    delta = found["a"]["test"]["delta_base"]
+    assert delta["p_holm"] == pytest.approx(4 * delta["p"], abs=1e-5) and delta["ruling"] == "better"
+    assert found["base"]["test"]["delta_base"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_nothing_is_better_on_few_groups():
+    few = [dataclasses.replace(q, group=f"g{i % 14}") for i, q in enumerate(QUESTIONS)]
+    base = predictions("base", lambda i, prompt: False, ("reasoning",))
+    better = predictions("sft", lambda i, prompt: True, ("reasoning",))
+    delta = summarise(few, base + better, [], PARAMS, seed=7)["sft"]["test"]["delta_base"]
+    assert delta["difference"] == 1.0 and delta["p"] < 0.001 and delta["ruling"] == "too few clusters"
+
+
+def test_samples_give_pass_at_k_and_the_majority():
+    sampled = predictions("base", lambda i, prompt: i % 4 == 0, ("sampled",)) * 3
+    sampled += predictions("base", lambda i, prompt: True, ("sampled",))
+    sampled = [dataclasses.replace(row, extracted=True, answer="yes" if row.correct else "no") for row in sampled]
+    found = summarise(QUESTIONS, sampled, [], PARAMS, seed=7)["base"]
+    assert set(found) == {"val_sampled", "test_sampled"}
+    figures = found["test_sampled"]
+    assert (figures["n"], figures["samples"], figures["majority"]) == (40, 4, 0.25)
+    assert figures["pass_at"] == {"1": 0.4375, "2": 0.625, "4": 1.0} and figures["accuracy"] == 0.4375
+
+
+def test_the_macro_mean_is_over_benchmarks_only():
+    asked = QUESTIONS + [dataclasses.replace(q, id=f"x{q.id}", split="x") for q in QUESTIONS[:40]]
+    asked += [dataclasses.replace(q, id=f"y{q.id}", split="y") for q in QUESTIONS[:20]]
+    rows = [
+        Prediction("base", q.id, q.split, "reasoning", "", 9, True, True, True, "", q.split == "y", True) for q in asked
+    ]
+    found = summarise(asked, rows, [], PARAMS, seed=7)["base"]
+    assert (found["macro"]["sets"], found["macro"]["accuracy"]) == (2, 0.5)
+    assert found["macro"]["lenient_accuracy"] == 1.0 and found["macro"]["low"] <= 0.5 <= found["macro"]["high"]
+    part = summarise(asked, [row for row in rows if row.split != "y"], [], PARAMS, seed=7)["base"]
+    assert part["macro"]["accuracy"] is None  # a benchmark that was not answered is not left out silently
+    assert "macro" not in summarise(QUESTIONS, rows[:80], [], PARAMS, seed=7)["base"]
+
+
+def test_bertscore_is_a_mean_over_what_was_graded():
+    rows = predictions("base", lambda i, prompt: True, ("reasoning",))
+    graded = {("base", "test", "reasoning", f"test{i}"): 0.5 for i in range(10)}
+    found = summarise(QUESTIONS, rows, [], PARAMS, seed=7, graded=graded)["base"]
+    assert (found["test"]["bertscore"], found["test"]["bertscore_n"]) == (0.5, 10)
+    assert "bertscore" not in found["val"]

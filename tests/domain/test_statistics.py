@@ -34,22 +34,6 @@ def test_clusters_are_drawn_whole() -> None:
     assert ratio == pytest.approx(10**0.5, rel=0.1)
 
 
-def test_coverage_in_a_small_simulation() -> None:
-    """95 % intervals of clustered scores hold the true mean about 95 times of 100; row-wise ones do not."""
-    hits, naive_hits, runs, clusters, size = 0, 0, 300, 50, 8
-    by_cluster = Resampler(np.repeat(np.arange(clusters), size).astype(str), 500, 5)
-    by_row = Resampler([str(row) for row in range(clusters * size)], 500, 5)
-    for seed in range(runs):
-        rng = np.random.default_rng(seed)
-        ability = rng.beta(2, 2, clusters)  # mean 0.5
-        values = (rng.random((clusters, size)) < ability[:, None]).astype(float).ravel()
-        own, naive = by_cluster.mean(values), by_row.mean(values)
-        hits += own.low <= 0.5 <= own.high
-        naive_hits += naive.low <= 0.5 <= naive.high
-    assert 0.90 <= hits / runs <= 0.98
-    assert naive_hits / runs < 0.88
-
-
 @few
 @given(SCORES, st.integers(0, 1000), st.integers(1, 10))
 def test_missing_values_are_left_out(values: list[float | None], seed: int, clusters: int) -> None:
@@ -63,6 +47,8 @@ def test_missing_values_are_left_out(values: list[float | None], seed: int, clus
     with_score = {group for group, value in zip(groups, values, strict=True) if value is not None}
     if len(with_score) < 2:
         assert got.low is None and got.high is None
+    elif set(scored) in ({0.0}, {1.0}):  # no draw differs, and yet the next question may
+        assert got.high - got.low == pytest.approx(1 - 0.025 ** (1 / len(with_score)))
     else:
         assert min(scored) <= got.low <= got.high <= max(scored)
 
@@ -73,7 +59,7 @@ def test_a_paired_difference_is_the_mean_of_differences(values: list[float | Non
     other = [None if row % 5 == 4 else 0.5 for row in range(len(values))]
     resampler = Resampler([str(row // 2) for row in range(len(values))], 200, seed)
     both = [None if a is None or b is None else a - b for a, b in zip(values, other, strict=True)]
-    assert resampler.difference(values, other) == resampler.mean(both)
+    assert resampler.difference(values, other).value == resampler.mean(both).value
     forth, back = resampler.difference(values, other), resampler.difference(other, values)
     if forth.low is not None:
         assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))

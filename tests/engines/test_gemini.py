@@ -7,11 +7,18 @@ import pytest
 from google.api_core import exceptions
 from loopback import SECRET
 
+from grandrounds.domain import judging
 from grandrounds.engines import chat
 from grandrounds.engines.chat import Ask
 from grandrounds.engines.remote import connect
 from grandrounds.errors import UserError
 from grandrounds.params import GeminiEngine, Price, Sampling
+
+SCHEMA = {  # its own form: no null, no enum of numbers
+    "type": "OBJECT",
+    "properties": {"evaluation": {"type": "STRING"}, "prediction_score": {"type": "INTEGER"}},
+    "required": ["evaluation", "prediction_score"],
+}
 
 
 class Blocked:
@@ -66,7 +73,7 @@ def of(cache=None, **settings):
 def asks(*ids):
     turns = [{"role": "system", "content": "GRADE"}, {"role": "user", "content": "Question?"},
              {"role": "assistant", "content": "<think>"}]  # fmt: skip
-    return [Ask(each, turns, Sampling(temperature=0.5, max_new_tokens=9), json=True) for each in ids]
+    return [Ask(each, turns, Sampling(temperature=0.5, max_new_tokens=9), json=judging.schema(False)) for each in ids]
 
 
 def test_what_is_asked_and_what_comes_back(google):
@@ -81,7 +88,8 @@ def test_what_is_asked_and_what_comes_back(google):
     settings, turns = google.asked[0]
     assert settings["system_instruction"] == "GRADE" and turns == [{"role": "user", "parts": ["Question?"]}]
     assert settings["generation_config"] == {"temperature": 0.5, "top_p": 1.0, "max_output_tokens": 9,
-                                             "response_mime_type": "application/json"}  # fmt: skip
+                                             "response_mime_type": "application/json",
+                                             "response_schema": SCHEMA}  # fmt: skip
     assert transport.spent.tokens == 14
 
 
@@ -105,3 +113,8 @@ def test_a_wrong_key_or_model_is_one_line_before_anything_is_paid_for(google, er
     ):
         list(of().run(asks("a", "b")))
     assert not google.asked
+
+
+def test_the_real_library_takes_the_schema():
+    protos = pytest.importorskip("google.generativeai.protos")
+    assert protos.Schema(SCHEMA).properties["prediction_score"].type_ == protos.Type.INTEGER

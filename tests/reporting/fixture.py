@@ -149,6 +149,11 @@ def _curated(root: Path, by_split: dict[str, list[Question]]) -> None:
         "leaks": 0,
     }
     files.write_json(root / "reports/curate/metrics.json", metrics)
+    same = {"source": "embedded", "split": "test", "similarity": 0.98}
+    removed = [{**same, "removed": f"train-{n}", "by": "question", "of": f"test-{n}", "images": []} for n in range(20)]
+    removed[:5] = [{**each, "text": f"In which plane? {HOSTILE}"} for each in removed[:5]]
+    removed += [{**removed[0], "by": "image", "of": "test-2", "images": ["test0002.png"]}]
+    files.write_json(root / "data/curated/audit.json", {"removed": removed})
 
 
 def _audit(rows: list[Question]) -> dict[str, Any]:
@@ -280,23 +285,8 @@ def _merged(root: Path, params: Params, draw: random.Random) -> None:
                 "truncation_error": {"mean": 0.121, "max": 0.243},
                 "pairs": means,
                 "hardest": "a specialist and another fight most, in layer 1",
-                **({"search": _search()} if name == "experts" else {}),
             },
         )
-
-
-def _search() -> dict[str, Any]:
-    """Of three trials: the item's own, one that loses pediatrics, and the one picked."""
-    base = dict.fromkeys(SPECIALTIES, 0.4)
-    own = dict.fromkeys(SPECIALTIES, 0.7)
-    trials = [
-        {"number": 0, "method": {"type": "ties", "density": 0.5, "scale": 1.0}, "scores": own | {"pediatrics": 0.6}},
-        {"number": 1, "method": {"type": "linear", "scale": 1.0}, "scores": own | {"pediatrics": 0.41}},
-        {"number": 2, "method": {"type": "knots", "density": 0.3, "scale": 1.2}, "scores": own | {"pediatrics": 0.65}},
-    ]
-    for trial in trials:
-        trial |= {"macro": sum(trial["scores"].values()) / len(SPECIALTIES), "frontier": trial["number"] == 2}
-    return {"base": base, "specialists": own, "trials": trials, "picked": 2, "why": "highest mean of 2 trials"}
 
 
 def _judged(root: Path, params: Params, by_split: dict[str, list[Question]], draw: random.Random) -> None:

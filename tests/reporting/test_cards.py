@@ -30,6 +30,15 @@ def test_a_card_has_the_hubs_front_matter_the_md5_and_the_chain(written):
     assert "never for clinical use" in card and "slabs are not patients" in card
 
 
+def test_a_card_says_how_to_load_it(written):
+    card = model_card("mmedexpert", written.params, written.root)
+    assert "`dvc pull models/base models/merged/unified`" in card
+    assert 'PeftModel.from_pretrained(model, "models/merged/unified")' in card
+    assert "PeftModel" not in model_card("base", written.params, written.root)
+    for part in ("Intended use", "How to load it", "Data", "Results", "Limits", "Licence"):
+        assert f"## {part}" in card
+
+
 def test_a_card_without_scores_or_lock_says_so(empty):
     card = model_card("base", empty.params, empty.root)
     assert "Scores of the judge: not in this run" in card and "md5 not in this run" in card

@@ -10,13 +10,15 @@ from markdown_it import MarkdownIt
 
 from grandrounds import files
 from grandrounds.errors import UserError
+from grandrounds.params import OpenAIEngine
 from grandrounds.records import Prediction
+from grandrounds.reporting import browser
 from grandrounds.reporting.collect import collect, known_parts
 from grandrounds.reporting.report import build, write_report
-from grandrounds.reporting.sections import arms, cases, summary
+from grandrounds.reporting.sections import arms, cases, corpus, papers, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
-SECTIONS = 18
+SECTIONS = 20
 
 
 class Tags(HTMLParser):
@@ -35,7 +37,7 @@ class Tags(HTMLParser):
 
 def test_html_runs_and_loads_nothing_that_a_model_wrote(written):
     seen = Tags(written.html)
-    assert seen.tags.count("script") == 1
+    assert seen.tags.count("script") == 2  # the page's own, and the JSON of the case browser
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert "&lt;script&gt;document.title=" in written.html  # the text is there, inert
     assert "\u202e" not in written.html and "[U+202E]" in written.html
@@ -168,13 +170,13 @@ def test_an_image_name_cannot_leave_its_folder(tmp_path: Path, name):
     folder.mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(b"\x89PNG\r\n\x1a\nsecret")
     (folder / "note.txt").write_text("no image")
-    assert cases._image(tmp_path, name) == ""
+    assert browser.thumbnail(tmp_path, [name]) == ""
 
 
 def test_thinking_is_split_off_for_display_only_when_it_is_one_block():
-    assert cases.thinking("<think> a </think><answer>b</answer>") == "a"
+    assert browser.thinking("<think> a </think><answer>b</answer>") == "a"
     for odd in ("no block", "<think>a</think><think>b</think>", f"x{HOSTILE}<think>a</think>", "<think>open"):
-        assert cases.thinking(odd) == odd.strip()
+        assert browser.thinking(odd) == odd.strip()
 
 
 def test_lineage_opens_each_step_once_and_survives_a_loop(written):
@@ -199,6 +201,40 @@ def test_a_further_benchmark_is_a_further_split(written):
     run.metrics["judge"]["sft"]["vqa_rad"] = {"n": 272, "accuracy": 0.5, "low": 0.4, "high": 0.6}
     assert run.splits == ["val", "test", "unseen", "vqa_rad"]
     assert any(b.kind == "table" and b.title == "All figures on vqa_rad" for b in arms.section(run).blocks)
+
+
+def test_a_printed_figure_is_beside_ours_only_where_its_set_was_scored(written):
+    run = collect(written.root, written.params)
+    assert papers.blocks(run)[0].tone == "missing"
+    scores = {"n": 272, "accuracy": 0.6, "low": 0.55, "high": 0.65, "judges": {"mini": {"prediction": 0.7}}}
+    for name in ("medvlthinker_vqa_rad", "slake", "vqa_rad"):
+        run.metrics["judge"]["sft"][name] = scores
+    [table] = papers.blocks(run)
+    rows = {(row.cells[0], row.cells[1], row.cells[2]): row for row in table.rows}
+    same = rows["MedVLThinker", "3B sft text", "medvlthinker_vqa_rad"]
+    assert same.mark == "" and same.cells[3:7] == ["33.09", "SFT (generalist)", "60.0 [55.0, 65.0]", "+26.9"]
+    other = rows["MedVLThinker", "3B sft text", "slake"]  # the set of that name, but not the paper's questions
+    assert other.mark == "grey" and other.cells[7] == "no: slake"
+    rarl = rows["RARL", "2B sft", "vqa_rad"]
+    assert rarl.mark == "grey" and rarl.cells[8] == "no: not stated" and rarl.cells[9].startswith("no: g")
+    judged = run.params.judge.model_copy(update={"judges": {"mini": OpenAIEngine(type="openai")}})
+    run = dataclasses.replace(run, params=run.params.model_copy(update={"judge": judged}))
+    [row] = [row for row in papers.blocks(run)[0].rows if row.cells[2] == "vqa_rad" and row.cells[9] == "gpt-4o-mini"]
+    assert row.cells[5] == "70.0"  # that judge's score, not the verifier's
+    assert papers.scored(run)["slake"] == "slake"
+
+
+def test_leaks_stand_beside_what_they_repeat(written):
+    run = collect(written.root, written.params)
+    told, *pairs = corpus.leaks(run)
+    assert "21 training questions were removed" in told.text and "by image 1, by question 20" in told.text
+    assert [pair.title for pair in pairs] == ["The same question (similarity 0.98)"] * 3 + [
+        "The same image (similarity 0.98)"
+    ]
+    assert pairs[0].left.title == "removed: train-0" and pairs[0].right.title == "kept in test: test-0"
+    assert pairs[-1].left.image == pairs[-1].right.image != ""
+    run.metrics["curate"]["sources"] = {"embedded": {"redistribute": False}}
+    assert len(corpus.leaks(run)) == 1  # counted, and not shown where a licence forbids it
 
 
 def test_an_arm_without_predictions_leaves_the_rest(written, tmp_path):

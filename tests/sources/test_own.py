@@ -41,6 +41,13 @@ def test_a_table_with_columns_of_its_own(tmp_path: Path) -> None:
     assert [(each.row, each.column) for each in found.quarantine] == [(4, "specialty")]
 
 
+@pytest.mark.parametrize(("role", "kept", "repeated"), [("train", 1, 1), ("test", 2, 0)])
+def test_only_training_loses_what_it_repeats(tmp_path: Path, role: str, kept: int, repeated: int) -> None:
+    layouts.table(tmp_path / "own/questions.csv", [{"question": "Which?", "answer": "x"}] * 2)
+    found = taken(TableSource(type="table", role=role, path=tmp_path / "own"), tmp_path / "images")  # type: ignore[arg-type]
+    assert (len({each.id for each in found.questions}), found.repeated, found.read) == (kept, repeated, 2)
+
+
 def test_one_table_with_pictures_in_it(tmp_path: Path) -> None:
     rows = [{"question": "What?", "answer": "yes.", "picture": layouts.stored(1)}]
     layouts.parquet(tmp_path / "own.parquet", rows)

@@ -103,6 +103,7 @@ def test_every_row_is_accounted_for(project: Path) -> None:
         (22, "answer", "train.csv"), (23, "image", "train.csv"),
     ]  # fmt: skip
     pictures = {question.image for questions in found.values() for question in questions} - {""}
+    pictures |= {name for pair in audit["removed"] for name in pair.get("images", [])}  # shown beside what they repeat
     assert pictures == {path.name for path in Path("data/curated/images").iterdir()}
     card = Path("data/curated/card.md").read_text()
     assert "| ours | 22 | 0 | 22 | 16 | 1 | 2 | 3 |" in card and "NO, nor what is derived from it" in card

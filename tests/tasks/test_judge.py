@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections import Counter
 
 import pytest
 
@@ -18,6 +19,8 @@ QUESTIONS = [
              ["Fast"], "yes", "")
     for split in ("val", "test") for i in range(3)
 ]  # fmt: skip
+BASE = {"adapter": "models/base", "title": "Base", "family": "base"}
+EXPECTED = Counter({(q.split, q.id, prompt): 1 for q in QUESTIONS for prompt in PROMPTS})
 
 
 def predict(arm, question, prompt):
@@ -40,7 +43,7 @@ def rows(arm="base"):
 
 
 def test_every_prediction_gets_every_judges_verdict(project):
-    found = judge.read("base", QUESTIONS, PROMPTS)
+    found = judge.read("base", EXPECTED)
     engine = judge.judges.Reference("reference")
     verdicts = judge.judged([engine, judge.judges.Reference("second")], QUESTIONS, found)
     assert len(verdicts) == 2 * len(found) and {v.judge for v in verdicts} == {"reference", "second"}
@@ -62,7 +65,7 @@ def test_every_prediction_gets_every_judges_verdict(project):
 def test_predictions_of_other_data_are_refused(project, change, message):
     files.write("data/predictions/base.parquet", change(rows()), Prediction)
     with pytest.raises(UserError, match=message) as error:
-        judge.read("base", QUESTIONS, PROMPTS)
+        judge.read("base", EXPECTED)
     assert str(error.value).startswith("data/predictions/base.parquet: ")
     assert str(error.value).endswith("run `dvc repro predict@base`")
 
@@ -70,7 +73,7 @@ def test_predictions_of_other_data_are_refused(project, change, message):
 def test_a_whole_run_reads_exactly_the_arms_of_params(project, monkeypatch):
     from contextlib import contextmanager
 
-    from grandrounds.params import Judge
+    from grandrounds.params import Judge, Predict
 
     for split in ("val", "test"):
         files.write(f"data/curated/{split}.parquet", [q for q in QUESTIONS if q.split == split], Question)
@@ -82,8 +85,8 @@ def test_a_whole_run_reads_exactly_the_arms_of_params(project, monkeypatch):
 
     monkeypatch.setattr(judge, "stage_run", stage_run)
     settings = Judge(judges={"reference": {"type": "reference"}}, prompt="p", resamples=200, baselines=("base",))
-    predict_section = types.SimpleNamespace(splits=("val", "test"), prompts=PROMPTS, arms={"base": None})
-    judge.main(None, types.SimpleNamespace(predict=predict_section, judge=settings, seed=7))
+    predict_section = Predict(splits=("val", "test"), prompts=PROMPTS, arms={"base": BASE})
+    judge.main(None, types.SimpleNamespace(predict=predict_section, benchmarks={}, judge=settings, seed=7))
     assert list(written) == ["base"] and written["base"]["test"]["accuracy"] == 1.0
     assert written["base"]["test"]["reasoning"] == 1.0
     assert {row.arm for row in files.read(judge.VERDICTS, Verdict)} == {"base"}

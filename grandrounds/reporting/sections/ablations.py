@@ -39,7 +39,8 @@ def section(run: Run) -> Section:
         blocks += [Text(each["claim"], lead=each["asks"])]
         for split in each["splits"]:
             if split != run.params.publish.select_split:
-                rows = [Row(cells(each, split, arm)) for arm in each["splits"][split]]
+                others = [arm for arm in each["splits"][split] if arm != each["against"]]
+                rows = [Row(cells(each, split, arm)) for arm in (each["against"], *others)]
                 blocks.append(Table(f"{each['name']} on {split}", COLUMNS, rows, "lrrrrlrr", _counted(each, split)))
     return Section("ablations", title, blocks)
 

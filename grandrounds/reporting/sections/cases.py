@@ -1,24 +1,21 @@
 """Sample cases: drawn by the hash of a question's id, so that nobody picked them."""
 
-import base64
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from grandrounds.records import MODALITIES, Prediction, Question
 from grandrounds.reporting.blocks import Block, Case, Reply, Section, Text, missing
+from grandrounds.reporting.browser import cut, images_of, thinking, thumbnail
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import words
 from grandrounds.reporting.stages import reinforced
 
 EACH = 3  # cases of each modality, right and wrong
 LONGEST = 1500  # letters shown of one text
-LARGEST = 400_000  # bytes of one image
 KEPT_BACK = (
     "Questions of sources whose licence forbids handing them on, or does not say, are not shown, and neither are their "
     "pictures (data/curated/card.md)."
 )
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 def section(run: Run) -> Section:
@@ -51,19 +48,18 @@ def section(run: Run) -> Section:
         blocks.append(Text(KEPT_BACK, tone="note"))
     for index, question in enumerate(chosen, 1):
         replies = [_reply(run, arm, answers[arm][question.id], remarks) for arm in shown if question.id in answers[arm]]
-        image = _image(run.root, question.image) if question.image else ""
-        name = question.image if question.image else ""
+        image = thumbnail(run.root, question.images)
         blocks.append(
             Case(
                 f"{index}. {words(question.specialty)}: {question.topic} ({words(question.modality)}, "
                 f"{words(question.kind)})",
-                _cut(question.question),
-                [_cut(option) for option in question.options],
-                _cut(question.answer),
+                cut(question.question, LONGEST),
+                [cut(option, LONGEST) for option in question.options],
+                cut(question.answer, LONGEST),
                 replies,
                 image,
-                name,
-                _cut(question.explanation),
+                images_of(question),
+                cut(question.explanation, LONGEST),
             )
         )
         if question.image and not image:
@@ -101,34 +97,8 @@ def _reply(run: Run, arm: str, row: Prediction, remarks: dict[tuple[str, str], s
     verdict = "right" if row.correct else "wrong" if row.extracted else "unparsed"
     return Reply(
         run.title(arm),
-        _cut(thinking(row.completion)),
-        _cut(row.answer),
+        cut(thinking(row.completion), LONGEST),
+        cut(row.answer, LONGEST),
         verdict,
-        _cut(remarks.get((arm, row.question_id), "")),
+        cut(remarks.get((arm, row.question_id), ""), LONGEST),
     )
-
-
-def thinking(completion: str) -> str:
-    """What stands inside the one think block, to be shown; the whole completion when there is not exactly one.
-
-    For display only: what counts as an answer is the verifier's business (`grandrounds.domain.answers`).
-    """
-    head, opened, rest = completion.partition("<think>")
-    inside, closed, tail = rest.partition("</think>")
-    if opened and closed and not head.strip() and "<think>" not in rest and "</think>" not in tail:
-        return inside.strip()
-    return completion.strip()
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text) - LONGEST:,} letters more)"
-
-
-def _image(root: Path, name: str) -> str:
-    """The image as a data URL; `` unless it is a PNG or JPEG directly inside data/curated/images."""
-    path = root / "data/curated/images" / name
-    if Path(name).name != name or not path.is_file() or path.stat().st_size > LARGEST:
-        return ""
-    content = path.read_bytes()
-    kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "")
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}" if kind else ""

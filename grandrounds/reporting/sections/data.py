@@ -9,6 +9,7 @@ from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, Tex
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import MISSING, count, decimal, number, percent, words
 from grandrounds.reporting.plots import bars
+from grandrounds.reporting.sections import corpus
 
 TAUGHT = (
     "pretrain is no clean textbook: some rules are rare or missing, some are misquoted more or less often, and under "
@@ -63,7 +64,7 @@ def data(run: Run) -> Section:
         )
     else:
         blocks.append(Text("The leak check found no question, image or group in two splits.", tone="note"))
-    return Section("data", "Data", blocks)
+    return Section("data", "Data", [*blocks, *corpus.leaks(run), *corpus.card(run)])
 
 
 def difficulty(run: Run) -> Section:

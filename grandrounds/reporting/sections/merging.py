@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from grandrounds.domain.conflicts import kind_of, mean_by
+from grandrounds.records import Conflict
 from grandrounds.reporting.blocks import Block, Figure, Row, Section, Table, Text, missing
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import MISSING, count, decimal, number, percent, words
@@ -79,33 +80,8 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
             drawings.append(
                 heat("Null: two seeds", labels, ["the twin"], column, limits, 2 if diverging else 1, diverging)
             )
-    rows = [
-        Row(
-            [
-                f"{words(p['first'])} against {words(p['second'])}",
-                decimal(p.get("cosine"), 3),
-                percent(p.get("sign_disagreement")),
-                percent(p.get("interference")),
-                decimal(p.get("overlap_in")),
-                decimal(p.get("overlap_out")),
-            ]
-        )
-        for p in real
-    ]
-    rows += [
-        Row(
-            [
-                f"null: {words(p['first'])} under two seeds",
-                decimal(p.get("cosine"), 3),
-                percent(p.get("sign_disagreement")),
-                percent(p.get("interference")),
-                decimal(p.get("overlap_in")),
-                decimal(p.get("overlap_out")),
-            ],
-            "best",
-        )
-        for p in null
-    ]
+    rows = [_pair(f"{words(p['first'])} against {words(p['second'])}", p) for p in real]
+    rows += [_pair(f"null: {words(p['first'])} under two seeds", p, "best") for p in null]
     caption = (
         "Means over modules of the exact updates to the base. Sign disagreement: the share of magnitude on entries "
         "whose signs differ; 50 % is what unrelated updates have. Cancels: norm of what is lost when both are added. "
@@ -127,28 +103,42 @@ def _conflicts(run: Run, name: str, pairs: list[Pair]) -> list[Block]:
     return blocks + [each for each in (where, layers) if each]
 
 
+def _pair(label: str, pair: Pair, mark: str = "") -> Row:
+    shares = [percent(pair.get(key)) for key in ("sign_disagreement", "interference")]
+    overlaps = [decimal(pair.get(key)) for key in ("overlap_in", "overlap_out")]
+    return Row([label, decimal(pair.get("cosine"), 3), *shares, *overlaps], mark)
+
+
 def _where(run: Run, name: str) -> Figure | None:
     """Interference of each pair by layer and by kind of module."""
     rows = run.conflicts.get(name, [])
     if not rows:
         return None
-    pairs = list(dict.fromkeys((row.first, row.second, row.null) for row in rows))
+    pairs: dict[tuple[str, str, bool], list[Conflict]] = defaultdict(list)
+    for row in rows:
+        pairs[row.first, row.second, row.null].append(row)
     labels = [f"null: {words(a)} twice" if null else f"{words(a)} / {words(b)}" for a, b, null in pairs]
     drawings = []
-    for title, key in (("Cancels, %, by layer", lambda row: row.layer), ("By module", lambda row: kind_of(row.module))):
+    for title, key in (("Cancels, %, by layer", _layer), ("By module", _kind)):
         columns = sorted({key(row) for row in rows})
-        means = mean_by(rows, lambda row, key=key: (row.first, row.second, row.null, key(row)), "interference")
-        cells = [
-            [100 * means[*pair, column] if (*pair, column) in means else None for column in columns] for pair in pairs
-        ]
+        means = [mean_by(each, key, "interference") for each in pairs.values()]
+        cells = [[100 * line[column] if column in line else None for column in columns] for line in means]
         known = [value for line in cells for value in line if value is not None]
-        drawings.append(heat(title, labels, [*map(str, columns)], cells, (0.0, max(known))))
+        drawings.append(heat(title, labels, [column.strip() for column in columns], cells, (0.0, max(known))))
     return Figure(
         f"Where the updates of the merge “{words(name)}” fight",
         drawings,
         "The part of each pair that cancels when the two are added: means over the modules of a layer (-1: of none), "
         "and of a kind.",
     )
+
+
+def _layer(row: Conflict) -> str:
+    return f"{row.layer:3}"  # of one width, so that text sorts as numbers do
+
+
+def _kind(row: Conflict) -> str:
+    return kind_of(row.module)
 
 
 def _reading(real: list[Pair], null: list[Pair]) -> str:

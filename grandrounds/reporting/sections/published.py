@@ -1,17 +1,19 @@
-"""What the papers printed, and what this run measured in the same form. The two are never in one table."""
+"""What the papers printed, and what this run measured in the same form.
 
-import csv
+Only where a paper's own set was scored do the two stand in one table (:mod:`papers`).
+"""
+
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from grandrounds.records import MODALITIES
 from grandrounds.reporting.blocks import Block, Link, Row, Section, Table, Text, missing
 from grandrounds.reporting.collect import Run
 from grandrounds.reporting.numbers import MISSING, count, estimate, number, percent, words
+from grandrounds.reporting.sections import papers
 from grandrounds.reporting.sections.summary import judges
+from grandrounds.reporting.tables import rows_of
 
-FOLDER = Path(__file__).parents[1] / "published"
 _SETS = {
     "pmc_vqa": "PMC-VQA", "mmmu_med": "MMMU-Med", "medxpertqa_mm": "MedXpertQA-MM", "pathvqa": "PathVQA",
     "slake": "SLAKE", "vqa_rad": "VQA-RAD", "average": "mean", "omnimedvqa": "OmniMedVQA", 
@@ -32,6 +34,7 @@ def section(run: Run) -> Section:
             ),
             tone="warning",
         ),
+        *papers.blocks(run),
         _medvlthinker(),
         *_ours_modalities(run),
         _mmedexpert(),
@@ -45,12 +48,6 @@ def section(run: Run) -> Section:
         Link("RARL: arXiv 2506.06600", "https://arxiv.org/abs/2506.06600"),
     ]
     return Section("published", "Beside the published results", blocks)
-
-
-def rows_of(name: str) -> list[dict[str, str]]:
-    """The rows of one published table, as text."""
-    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _cell(text: str | None) -> str:
