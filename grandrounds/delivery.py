@@ -172,11 +172,11 @@ def ask(found: Located, params: Params, text: str, image: Path | None, options: 
         raise UserError("ask: the question is empty")
     if image is not None and not image.is_file():
         raise UserError(f"{image}: no such picture")
-    empty = dict.fromkeys(("group", "specialty", "topic", "answer", "label", "explanation", "conclusion"), "")
     question = Question(
-        id="asked", source="", split="", modality="image_text" if image else "text", question=text.strip(),
+        id="asked", source="", split="", group="", specialty="", topic="", answer="", label="", explanation="",
+        conclusion="", modality="image_text" if image else "text", question=text.strip(),
         kind="multiple_choice" if options else "open_ended", options=options, synonyms=[], key_facts=[],
-        image=image.name if image else "", **empty,
+        image=image.name if image else "",
     )  # fmt: skip
     model, processor = models.load(found.base, runtime.device(params), params.compute.precision)
     if found.adapter is not None:

@@ -70,7 +70,7 @@ def compare(new: Answers, old: Answers, margin: float, resamples: int, seed: int
     found = {"n": n, "groups": clusters}
     if clusters < FEWEST_CLUSTERS:
         why = (
-            f"both answered {n} questions of {clusters} groups; {FEWEST_CLUSTERS} groups or more are wanted for a test"
+            f"both answered {n} questions of {clusters} groups; a test wants {FEWEST_CLUSTERS} groups or more"
         )
         return {**found, "passed": False, "why": why}
     interval = Resampler(groups, resamples, seed).difference(

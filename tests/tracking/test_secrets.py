@@ -57,6 +57,7 @@ def test_a_planted_key_is_in_nothing_that_is_written(tmp_path: Path) -> None:
     questions = {split: [question(number, split) for number in range(3)] for split in ("val", "test", "unseen")}
     for split, rows in questions.items():
         files.write(tmp_path / f"data/curated/{split}.parquet", rows, Question)
+    (tmp_path / "data/curated/benchmarks").mkdir()
     prompts = ("reasoning", "no_reasoning")
     asked = [prediction(each, prompt) for rows in questions.values() for each in rows for prompt in prompts]
     files.write(tmp_path / "data/predictions/base.parquet", asked, Prediction)
