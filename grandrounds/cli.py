@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from grandrounds.commands import ablate, compare, data, doctor, human, lineage, merge, pipeline, recipe
+from grandrounds.commands import (
+    ablate,
+    compare,
+    data,
+    delivery,
+    doctor,
+    human,
+    lineage,
+    merge,
+    pipeline,
+    recipe,
+    registry,
+)
 from grandrounds.errors import UserError
 from grandrounds.params import root
 
@@ -47,6 +59,9 @@ app.command()(pipeline.plan)
 app.command()(pipeline.run)
 app.command()(ablate.ablate)
 app.command()(lineage.lineage)
+app.command()(lineage.verify)
+for command in (registry.pick, registry.promote, registry.rollback, registry.restore, delivery.export, delivery.ask):
+    app.command()(command)
 app.command()(merge.merge)
 app.command()(compare.compare)
 app.command()(doctor.doctor)

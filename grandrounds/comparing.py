@@ -9,14 +9,14 @@ import io
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from grandrounds.domain.statistics import Resampler
+from grandrounds.domain.statistics import Interval, Resampler, Ruling, holm, ruling
 from grandrounds.errors import UserError
 from grandrounds.tracking import lock
 from grandrounds.tracking.stage import flat
@@ -25,7 +25,6 @@ WORKSPACE = "workspace"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 SCORES = "reports/judge/metrics.json"
 PROMPT = "reasoning"
-FEWEST = 15  # groups: below, no interval of a bootstrap over groups is to be trusted, and nothing is called better
 RESAMPLES = 2000
 
 
@@ -163,7 +162,8 @@ def sources(run: Revision) -> dict[str, str]:
 class Change:
     """An arm's accuracy on one set in both runs (fractions of 1), and the difference second - first.
 
-    `low` and `high` are its paired 95 % interval over `n` questions of both; None where it cannot be had.
+    `low` and `high` are its paired 95 % interval over `n` questions of both; None where it cannot be had. `ruling` is
+    that of the judge stage: McNemar's test by cluster, corrected (Holm) for all arms compared on the set.
     """
 
     arm: str
@@ -175,6 +175,8 @@ class Change:
     high: float | None = None
     n: int = 0
     groups: int = 0
+    p: float | None = None
+    ruling: Ruling | None = None
 
     @property
     def verdict(self) -> str:
@@ -184,9 +186,7 @@ class Change:
             return "no interval: predictions not at hand" if not self.n else "no interval: one group"
         if self.low == self.high == 0:
             return "the same right and wrong"
-        if self.groups < FEWEST:
-            return f"too few groups ({self.groups})"
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
+        return self.ruling or "no test"
 
 
 def changes(first: Revision, second: Revision, seed: int) -> list[Change]:
@@ -204,10 +204,23 @@ def changes(first: Revision, second: Revision, seed: int) -> list[Change]:
                 found.append(change)
                 continue
             groups = [group for group, _, _ in rows]
-            made = Resampler(groups, RESAMPLES, seed).difference([b for _, _, b in rows], [a for _, a, _ in rows])
-            counts = (made.value, made.low, made.high, len(rows), len(set(groups)))
-            found.append(Change(arm, split, a, b, *counts))
-    return found
+            before, after = [a for _, a, _ in rows], [b for _, _, b in rows]
+            sampler = Resampler(groups, RESAMPLES, seed)
+            made, test = sampler.difference(after, before), sampler.paired(after, before)
+            found.append(Change(arm, split, a, b, made.value, made.low, made.high, len(rows), test.clusters, test.p))
+    return _ruled(found)
+
+
+def _ruled(found: Sequence[Change]) -> list[Change]:
+    corrected: dict[str, dict[str, float]] = {}
+    for split in {each.split for each in found}:
+        corrected[split] = holm({each.arm: each.p for each in found if each.split == split and each.p is not None})
+    return [
+        replace(each, ruling=ruling(Interval(each.difference, each.low, each.high), each.groups, p))
+        if (p := corrected[each.split].get(each.arm)) is not None
+        else each
+        for each in found
+    ]
 
 
 def _paired(first: Revision, second: Revision, arm: str) -> dict[str, list[tuple[str, bool, bool]]]:

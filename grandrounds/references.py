@@ -17,7 +17,7 @@ FORMS = (
     "reasoning", "no_reasoning", "explanation", "short_form", "open_ended", "differential", "intuitive", "analytical",
     "bayesian",
 )  # fmt: skip
-REWARDS = ("gated_correctness", "format", "length", "accuracy", "reasoning")
+REWARDS = ("gated_correctness", "format", "length", "accuracy", "reasoning", "repetition", "overlong")
 
 
 def check(params: Params, where: str) -> None:

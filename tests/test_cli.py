@@ -142,6 +142,7 @@ def test_lineage_as_json_names_each_run_once() -> None:
     base = Node("base", "r2", (edge("data/train", curate),))
     found = SimpleNamespace(model="m", version="3", alias="champion", arm="base", root=edge("models/base", base))
     found.nodes, found.sources = lambda: [base, curate], lambda: [source]
+    found.source_files = lambda: {"data/sources/x.csv": "md5 of x"}
     plain = json.loads(json.dumps(lineage.lineage_json(found)))  # type: ignore[arg-type]
     assert plain["root"] == {"path": "models/base", "md5": "md5 of models/base", "run_id": "r2"}
     assert [(run["name"], run["inputs"][0]["run_id"]) for run in plain["runs"]] == [("base", "r1"), ("curate", None)]

@@ -116,7 +116,8 @@ def test_without_predictions_there_is_no_verdict(project, monkeypatch):
 
 
 def test_few_groups_are_no_verdict():
-    assert comparing.Change("a", "test", 0.1, 0.9, 0.8, 0.6, 0.9, 28, 14).verdict == "too few groups (14)"
+    few = comparing.Change("a", "test", 0.1, 0.9, 0.8, 0.6, 0.9, 28, 14, 0.001, "too few clusters")
+    assert few.verdict == "too few clusters"
     assert comparing.Change("a", "test", 0.1, None).verdict == "in one run only"
 
 

@@ -33,6 +33,7 @@ TOP = {
     "cli",
     "commands",
     "comparing",
+    "delivery",
     "doctor",
     "fitting",
     "merger",

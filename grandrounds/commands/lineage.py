@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grandrounds.commands.registry import split_name
 from grandrounds.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,13 +13,27 @@ if TYPE_CHECKING:
 
 
 def lineage(
-    model: Annotated[str, typer.Argument(metavar="MODEL@ALIAS", help="Such as grandrounds@champion.")],
+    model: Annotated[str, typer.Argument(metavar="[MODEL@ALIAS]", help="Such as grandrounds@champion.")] = "",
+    source: Annotated[str, typer.Option("--from", metavar="PATH", help="Instead: what came of this file.")] = "",
+    group: Annotated[str, typer.Option(help="Instead: what depends on this patient, slab or article.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """Show which bytes a registered model came from: runs, commits and data hashes, down to the sources."""
-    name, at, alias = model.rpartition("@")
-    if not (at and name and alias):
-        raise UserError(f"'{model}': expected MODEL@ALIAS, such as grandrounds@champion")
+    """Show which bytes a registered model came from, down to the sources; or which models came from some bytes."""
+    if sum(map(bool, (model, source, group))) != 1:
+        raise UserError("lineage: needs one of MODEL@ALIAS (such as grandrounds@champion), --from PATH, --group NAME")
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not model:
+        from grandrounds.tracking import impact
+
+        reached = impact.of_file(source) if source else impact.of_group(group)
+        if as_json:
+            typer.echo(impact.dumps(reached))
+        else:
+            console.print(impact.render(reached))
+        return
+    name, alias = split_name(model)
     from grandrounds.tracking.lineage import render, walk
 
     found = walk(name, alias)
@@ -27,9 +42,32 @@ def lineage(
 
         typer.echo(json.dumps(lineage_json(found), indent=1, ensure_ascii=False, default=str))
         return
-    from rich.console import Console
+    console.print(render(found))
 
-    Console(highlight=False, soft_wrap=True).print(render(found))
+
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL@ALIAS", help="Such as grandrounds@champion.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Hash everything that a model came from anew, and say what is true, changed or missing; exit code 1 if any is."""
+    from collections import Counter
+
+    from grandrounds.tracking import verifying
+
+    checks = verifying.verify(*split_name(model))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([vars(each) for each in checks], indent=1, ensure_ascii=False))
+    else:
+        for each in checks:
+            if each.state != "true":
+                typer.echo(f"{each.state:8}{each.path}  {each.md5}: {each.where}")
+        for where, number in Counter(each.where for each in checks if each.state == "true").items():
+            typer.echo(f"{'true':8}{number} of {len(checks)}: {where}")
+    wrong = sum(each.state != "true" for each in checks)
+    if wrong:
+        raise UserError(f"{model}: {wrong} of {len(checks)} paths are not what its records say")
 
 
 def lineage_json(found: "Lineage") -> dict[str, Any]:
@@ -48,4 +86,5 @@ def lineage_json(found: "Lineage") -> dict[str, Any]:
         "root": edge(found.root),
         "runs": [node(each) for each in found.nodes()],
         "sources": [edge(each) for each in found.sources()],
+        "source_files": found.source_files(),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from grandrounds import files
 from grandrounds.tracking import lock as dvc
 from grandrounds.tracking.stage import flat, run_name
-from grandrounds.tracking.store import RUN_TAG
+from grandrounds.tracking.store import RUN_TAG, SOURCES, SOURCES_TAG
 
 OUTPUT, CODE = "output:", "code:"  # tags of a run: `output:models/base` = md5 of what it wrote
 
@@ -27,6 +27,7 @@ class Made:
     inputs: dict[str, str]  # path -> md5
     outputs: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)  # deps that no stage writes: task, library and source files
+    sources: dict[str, str] = field(default_factory=dict)  # single files of the source folders among them
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def from_files(root: str | Path = ".") -> list[Made]:
             inputs={each["path"]: each["md5"] for each in record.body["inputs"]},
             outputs=written(record),
             code=code(record, known),
+            sources=record.body.get("sources", {}),
         )
         for record in records(root)
     ]
@@ -122,4 +124,14 @@ def _made(run: Any) -> Made:
         inputs={each.dataset.name: json.loads(each.dataset.source)["md5"] for each in sets},
         outputs={key.removeprefix(OUTPUT): md5 for key, md5 in tags.items() if key.startswith(OUTPUT)},
         code={key.removeprefix(CODE): md5 for key, md5 in tags.items() if key.startswith(CODE)},
+        sources=_sources(run),
     )
+
+
+def _sources(run: Any) -> dict[str, str]:
+    if SOURCES_TAG not in run.data.tags:
+        return {}
+    import mlflow
+
+    found: dict[str, str] = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/{SOURCES}")
+    return found

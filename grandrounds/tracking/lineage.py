@@ -45,6 +45,7 @@ class Node:
     params: dict[str, str]
     inputs: tuple[Edge, ...]
     code: dict[str, str] = field(default_factory=dict)  # path -> md5 of the files of the program
+    files: dict[str, str] = field(default_factory=dict)  # path -> md5 of each file in the source folders that it read
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class Lineage:
         found = {(edge.path, edge.md5): edge for node in self.nodes() for edge in node.inputs if edge.node is None}
         return list(found.values())
 
+    def source_files(self) -> dict[str, str]:
+        """Path -> md5 of every single file in the source folders, as far as their runs listed them."""
+        return {path: md5 for node in self.nodes() for path, md5 in node.files.items()}
+
 
 def walk(model: str, alias: str) -> Lineage:
     """The lineage of `<model>@<alias>` in the MLflow registry; `alias` may also be a version number.
@@ -98,7 +103,13 @@ def _edge(version: Any, made: list[Made]) -> Edge:
         raise UserError(
             f"{version.name} version {version.version}: no tag 'output_md5', so `publish` did not register it"
         )
-    return _Builder(made).edge(path, md5, version.creation_timestamp / 1000)
+    edge = _Builder(made).edge(path, md5, version.creation_timestamp / 1000)
+    if edge.node is None and version.run_id:  # a checkpoint, which is no output of DVC's: its run made it
+        client, _ = store.connect()
+        first = client.get_run(version.run_id).data.tags.get(store.RUN_TAG, version.run_id)
+        own = [each for each in made if each.run_id == first]
+        return Edge(path, md5, _Builder(made).node(own[-1]) if own else None)
+    return edge
 
 
 def find_version(client: Any, model: str, alias: str) -> Any:
@@ -157,7 +168,9 @@ class _Builder:
             edges = [self.edge(*pair, made.started) for pair in made.inputs.items()]
             edges += [Edge(path, md5, None) for path, md5 in sources.items() if path not in made.inputs]
             program = {path: md5 for path, md5 in made.code.items() if path not in sources}
-            self.nodes[key] = Node(made.name, made.run_id, made.commit, made.dirty, made.params, tuple(edges), program)
+            self.nodes[key] = Node(
+                made.name, made.run_id, made.commit, made.dirty, made.params, tuple(edges), program, made.sources
+            )
             self.open.discard(key)
         return self.nodes[key]
 
@@ -209,6 +222,10 @@ def _grow(tree: "Tree", edge: Edge, seen: set[int]) -> None:
         line(stage, ", ".join(f"{key} {value}" for key, value in shown[:SHOWN]) + more, "dim")
     for each in node.inputs:
         _grow(stage, each, seen)
+    for path, md5 in list(node.files.items())[:SHOWN]:
+        line(stage, f"{path}  {md5}", "green")
+    if len(node.files) > SHOWN:
+        line(stage, f"and {len(node.files) - SHOWN} source files more (--json has them all)", "green")
 
 
 def _commit(node: Node) -> str:

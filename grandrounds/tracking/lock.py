@@ -128,24 +128,44 @@ def digest(path: str | Path, root: str | Path = ".", lock: Lock | None = None) -
     """
     full = need(Path(root) / path)
     name = plain(path)
-    files = [full] if full.is_file() else sorted(each for each in full.rglob("*") if each.is_file())
+    files = [full] if full.is_file() else listed(full, root)
     size = sum(each.stat().st_size for each in files)
     nfiles = None if full.is_file() else len(files)
     if size > SMALL:
         known = (lock or read(root)).out(name)
         if known and known.size == size and known.nfiles == nfiles:
             return known
-    md5 = _file_md5(full) if full.is_file() else _folder_md5(full, files)
+    md5 = file_md5(full) if full.is_file() else folder_digest(full, files)
     return Entry(name, md5, size, nfiles)
 
 
-def _file_md5(path: Path) -> str:
+def listed(folder: Path, root: str | Path = ".") -> list[Path]:
+    """The files of a folder that DVC sees, sorted: without what .dvcignore names (.gitignore, .gitkeep)."""
+    found = sorted(each for each in folder.rglob("*") if each.is_file())
+    patterns = Path(root) / ".dvcignore"
+    if not patterns.is_file():
+        return found
+    from pathspec import GitIgnoreSpec
+
+    ignored = GitIgnoreSpec.from_lines(patterns.read_text(encoding="utf-8").splitlines())
+    return [each for each in found if not ignored.match_file(each.relative_to(folder).as_posix())]
+
+
+def file_md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _folder_md5(folder: Path, files: list[Path]) -> str:
-    """dvc_data.hashfile.tree.Tree.digest: md5 of the JSON list of {md5, relpath}, sorted by relpath."""
-    rows = [{"md5": _file_md5(file), "relpath": file.relative_to(folder).as_posix()} for file in files]
+def folder_digest(folder: Path, files: list[Path]) -> str:
+    """The md5 that DVC gives a folder of these files (dvc_data.hashfile.tree.Tree.digest).
+
+    That is the md5 of the JSON list of {md5, relpath}, sorted by relpath.
+    """
+    rows = [{"md5": file_md5(file), "relpath": file.relative_to(folder).as_posix()} for file in files]
+    return list_digest(rows)
+
+
+def list_digest(rows: list[dict[str, str]]) -> str:
+    """The md5 of a folder from the {md5, relpath} of its files."""
     text = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
     return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest() + ".dir"

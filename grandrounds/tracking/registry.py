@@ -4,6 +4,7 @@
 """
 
 import csv
+import hashlib
 import json
 import re
 import tempfile
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.params import Params
-from grandrounds.tracking import history, store
+from grandrounds.tracking import history, promotion, store
 from grandrounds.tracking import lock as dvc
 from grandrounds.tracking.history import Record
 from grandrounds.tracking.stage import flat, run_tags
@@ -24,7 +25,7 @@ from grandrounds.tracking.writer import batches, log_record
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-RESERVED = re.compile(r"^(champion|challenger|latest|v\d+)$")  # the last two are MLflow's own
+RESERVED = re.compile(r"^(champion|challenger|previous|latest|v\d+)$")  # the last two are MLflow's own
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _restore(client: "MlflowClient", experiment: str, record: Record) -> str:
     end = start + int(body["seconds"] * 1000)
     tags = {**run_tags(body), "grandrounds.restored": "true"}
     run_id = client.create_run(experiment, start, tags, record.name).info.run_id
-    log_record(client, run_id, flat(body["params"]), body["inputs"])
+    log_record(client, run_id, flat(body["params"]), body["inputs"], body.get("sources", {}))
     client.log_batch(run_id, tags=[RunTag(store.RUN_TAG, record.key)])
     rows = [Metric(name, float(value), end, 0) for name, value in body["metrics"].items()]
     rows += [Metric(name, value, end, step) for name, value, step in _curves(record.path.with_name("curves.csv"))]
@@ -108,6 +109,7 @@ class _Arm:
     tags: dict[str, str]
     card: str
     external: bool  # full weights, which stay in DVC
+    answers: promotion.Answers  # which questions of the selection split it had right
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,7 @@ def _register(
         else:
             versions[arm.name] = _add(client, experiment, model, arm, root)
             new.append(arm.name)
-        for key, value in arm.tags.items():
-            client.set_model_version_tag(model, versions[arm.name], key, value)
-        client.update_model_version(model, versions[arm.name], arm.card[:5000])
+        _refresh(client, client.get_model_version(model, versions[arm.name]), arm)
         client.set_registered_model_alias(model, arm.name, versions[arm.name])
     client.set_registered_model_alias(model, "challenger", versions[best])
     aliases = client.get_registered_model(model).aliases
@@ -171,6 +171,20 @@ def _register(
         aliases = {**aliases, "champion": versions[best]}
     champion = client.get_model_version(model, str(aliases["champion"]))
     return Registration(versions, tuple(new), champion.tags.get("arm", ""), str(champion.version), best, model)
+
+
+def _refresh(client: "MlflowClient", version: Any, arm: _Arm) -> None:
+    """Bring a version's tags, answers and description up to date: it may have been judged anew."""
+    changed = {key: value for key, value in arm.tags.items() if version.tags.get(key) != value}
+    if "answers_md5" in changed:
+        with tempfile.TemporaryDirectory() as folder:
+            files.write_json(Path(folder, promotion.ANSWERS), arm.answers)
+            client.log_model_artifacts(store.model_id(version), folder)
+    for key, value in changed.items():
+        client.set_model_version_tag(version.name, str(version.version), key, value)
+    text = promotion.description(arm.card, version.tags.get(promotion.WHY, ""))
+    if version.description != text:
+        client.update_model_version(version.name, str(version.version), text)
 
 
 def best_arm(params: Params, scores: dict[str, Any]) -> str:
@@ -213,12 +227,29 @@ def _arm(name: str, params: Params, scores: dict[str, Any], card: str, workspace
         "stage": producer,
         "seed": str(params.seed),
     }
-    for split, figures in scores.items():
-        if isinstance(figures, dict) and figures.get("accuracy") is not None:  # unscored is not zero
-            tags[f"{split}_accuracy"] = f"{figures['accuracy']:.4f}"
+    answers = promotion.answers(name, params.publish.select_split, workspace.root)
+    if answers:
+        text = json.dumps(answers, sort_keys=True).encode()
+        tags["answers_md5"] = hashlib.md5(text, usedforsecurity=False).hexdigest()
+    tags |= {key: f"{value:.6g}" for key, value in _scores(scores).items()}
     external = not (workspace.root / path / "adapter_config.json").is_file()
     run_id = workspace.ids[record.key] if record else ""
-    return _Arm(name, path, run_id, {key: value for key, value in tags.items() if value}, card, external)
+    return _Arm(name, path, run_id, {key: value for key, value in tags.items() if value}, card, external, answers)
+
+
+def _scores(scores: dict[str, Any]) -> dict[str, float]:
+    """An arm's figures under the names that `grandrounds pick` knows: `val.accuracy`; what is unscored has none."""
+    found: dict[str, float] = {}
+    for split, figures in scores.items():
+        if not isinstance(figures, dict):
+            continue
+        for name, value in figures.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found[f"{split}.{name}"] = float(value)
+        for name, part in figures.get("by_specialty", {}).items():
+            if part.get("accuracy") is not None:
+                found[f"{split}.{name}.accuracy"] = float(part["accuracy"])
+    return found
 
 
 def _add(client: "MlflowClient", experiment: str, model: str, arm: _Arm, root: Path) -> str:
@@ -254,6 +285,7 @@ def _beside(folder: Path, arm: _Arm, logged: Any) -> None:
     from mlflow.models.model import Model
 
     (folder / "CARD.md").write_text(arm.card, encoding="utf-8")
+    files.write_json(folder / promotion.ANSWERS, arm.answers)
     where = {
         "path": arm.path,
         "md5": arm.tags["output_md5"],

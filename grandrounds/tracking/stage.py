@@ -31,6 +31,7 @@ PACKAGES = (
     "numpy", "pyarrow", "dvc", "mlflow", "prefect", "vllm",
 )  # fmt: skip
 SHOWN = 3  # warnings of one kind on the terminal
+LISTED = 10_000  # files of source folders in run.json, at most; of more, only the folder's md5 is kept
 FLUSH = 30.0  # seconds between two sendings of a curve, so that a run of hours can be watched
 # what DVC writes while stages run is no change of the code
 OWNED_BY_DVC = (":!dvc.lock", ":!data", ":!models", ":!reports")
@@ -136,6 +137,7 @@ def stage_run(
     begin = time.monotonic()
     with _sigterm_as_interrupt():
         record["inputs"] = _inputs(inputs)
+        record["sources"] = _sources(inputs)
         writer = Writer(_start(record))
         run = StageRun(stage, item, params, writer)
         run.identity = _identity(record)
@@ -211,6 +213,14 @@ def _inputs(paths: Sequence[str]) -> list[dict[str, Any]]:
     return [{"path": entry.path, "md5": entry.md5, **more} for entry, more in zip(entries, files_in, strict=True)]
 
 
+def _sources(paths: Sequence[str]) -> dict[str, str]:
+    """Path -> md5 of each file in the input folders that no stage writes: later, one file can be asked for."""
+    known = lock.read()
+    own = [Path(path) for path in paths if known.producer(path) is None and not known.parts(path)]
+    found = [file for path in own if path.is_dir() for file in lock.listed(path)]
+    return {} if len(found) > LISTED else {lock.plain(file): lock.file_md5(file) for file in found}
+
+
 def _start(record: dict[str, Any]) -> dict[str, Any]:
     """The message that opens the MLflow run."""
     name = run_name(record["stage"], record["item"])
@@ -218,7 +228,7 @@ def _start(record: dict[str, Any]) -> dict[str, Any]:
     if parent := os.environ.get("GRANDROUNDS_PARENT_RUN"):
         tags["mlflow.parentRunId"] = parent
     return {"name": name, "time": int(time.time() * 1000), "params": flat(record["params"]), "inputs": record["inputs"],
-            "tags": tags}  # fmt: skip
+            "sources": record["sources"], "tags": tags}  # fmt: skip
 
 
 def run_name(stage: str, item: str | None) -> str:

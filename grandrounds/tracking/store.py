@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grandrounds.errors import UserError
 from grandrounds.params import root
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "grandrounds"
 RUN_TAG = "grandrounds.run"  # the id that run.json gives a run, also of one that was restored under another id
+
+SOURCES, SOURCES_TAG = "sources.json", "grandrounds.sources"  # artifact: each source file's md5; tag: how many
 
 
 def place() -> Path:
@@ -41,6 +43,7 @@ def connect() -> "tuple[MlflowClient, str]":
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 would be minutes of silence
     uri = tracking_uri()
     if not uri.startswith("sqlite:"):
@@ -81,3 +84,9 @@ def _connect(uri: str, artifacts: str | None) -> "tuple[MlflowClient, str]":
             if experiment is None:
                 raise
     return client, experiment.experiment_id
+
+
+def model_id(version: Any) -> str:
+    """The logged model that a registered version points at; MLflow's stores keep it in the source alone."""
+    source = str(version.source or "")
+    return source.removeprefix("models:/") if source.startswith("models:/") else ""

@@ -91,7 +91,7 @@ class _Run:
         self.client, self.experiment = store.connect()
         run = self.client.create_run(self.experiment, start["time"], start["tags"], start["name"])
         self.id = run.info.run_id
-        log_record(self.client, self.id, start["params"], start["inputs"])
+        log_record(self.client, self.id, start["params"], start["inputs"], start["sources"])
 
     def metrics(self, body: dict[str, Any]) -> None:
         from mlflow.entities import Metric
@@ -119,8 +119,10 @@ class _Run:
         self.client.set_terminated(self.id, body["status"], body["time"])
 
 
-def log_record(client: Any, run_id: str, params: dict[str, Any], inputs: list[dict[str, Any]]) -> None:
-    """Params and inputs of a run, as :class:`_Run` and the restoring of runs both log them."""
+def log_record(
+    client: Any, run_id: str, params: dict[str, Any], inputs: list[dict[str, Any]], sources: dict[str, str]
+) -> None:
+    """Params, inputs and source files of a run, as :class:`_Run` and the restoring of runs both log them."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
     tags = [RunTag(store.RUN_TAG, run_id)]
@@ -135,6 +137,9 @@ def log_record(client: Any, run_id: str, params: dict[str, Any], inputs: list[di
     ]
     if datasets:
         client.log_inputs(run_id, [DatasetInput(dataset, context) for dataset in datasets])
+    if sources:  # 65535 characters, which a dataset may have, are too few for a folder of pictures
+        client.log_dict(run_id, sources, store.SOURCES)
+        client.set_tag(run_id, store.SOURCES_TAG, str(len(sources)))
 
 
 def batches(rows: list[Any], size: int) -> Iterator[list[Any]]:

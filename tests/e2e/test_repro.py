@@ -90,6 +90,27 @@ def dvc(project: Path, *arguments: str) -> tuple[str, float]:
     return done.stdout, time.monotonic() - begin
 
 
+def ours(project: Path, *words: str) -> str:
+    """One of our own commands in a process of its own; what it prints."""
+    command = [sys.executable, "-m", "grandrounds.cli", *words]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def lineage_is_true(project: Path) -> None:
+    """From champion to every source by md5: as dvc.lock has it, and as the bytes are."""
+    found = json.loads(ours(project, "lineage", "grandrounds@champion", "--json"))
+    stages = yaml.safe_load((project / "dvc.lock").read_text())["stages"].values()
+    locked = {(each["path"], each["md5"]) for stage in stages for key in ("outs", "deps") for each in stage[key]}
+    told = {(each["path"], each["md5"]) for run in found["runs"] for each in run["inputs"]}
+    told |= {(each["path"], each["md5"]) for each in [found["root"], *found["sources"]]}
+    assert told <= locked and "data/sources" in {each["path"] for each in found["sources"]}
+    assert {"curate", "base"} <= {run["name"] for run in found["runs"]}
+    checks = json.loads(ours(project, "verify", "grandrounds@champion", "--json"))
+    assert len(checks) > len(told) and {each["state"] for each in checks} == {"true"}
+
+
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
 def test_pipeline_survives_a_kill_runs_to_its_end_and_then_has_nothing_to_do(project: Path) -> None:
@@ -111,20 +132,37 @@ def test_pipeline_survives_a_kill_runs_to_its_end_and_then_has_nothing_to_do(pro
     assert "never for clinical use" in report
     assert all((project / f"reports/cards/{arm}.md").is_file() for arm in ARMS)
 
-    lineage = subprocess.run(
-        [sys.executable, "-m", "grandrounds.cli", "lineage", "grandrounds@champion"],
-        cwd=project, capture_output=True, text=True,
-    )  # fmt: skip
-    assert lineage.returncode == 0, lineage.stderr
-    lock = yaml.safe_load((project / "dvc.lock").read_text())
-    outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
-    flat = "".join(lineage.stdout.split())
-    assert outs["data/curated/train.parquet"] in flat and outs["models/base"] in flat
+    lineage_is_true(project)
 
     second, seconds = dvc(project, "repro")
     assert "Running stage" not in second and "up to date" in second
     assert seconds < 15
     assert "up to date" in dvc(project, "status")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_lineage_after_an_experiment_and_a_restore_from_the_run_cache(project: Path) -> None:
+    dvc(project, "repro")
+    adapter, before = "models/adapters/generalist", (project / "params.yaml").read_text()
+    folder, weights = project / adapter, "adapter_model.safetensors"
+    first = (folder / weights).read_bytes()
+    params = yaml.safe_load(before)
+    params["adapt"]["items"]["generalist"]["seed_offset"] = 5
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    dvc(project, "exp", "run")
+    assert (folder / weights).read_bytes() != first
+    (project / "params.yaml").write_text(before)
+    again, _ = dvc(project, "repro")
+    assert "Running stage 'adapt@generalist'" not in again and (folder / weights).read_bytes() == first
+    lineage_is_true(project)
+    reached = json.loads(ours(project, "lineage", "--from", "data/curated/train.parquet", "--json"))["models"]
+    versions = {each["md5"]: each["versions"] for each in reached if each["path"] == adapter}
+    assert sorted(map(len, versions.values())) == [0, 1]  # the experiment's is found too, and is registered nowhere
+
+    (project / ".mlflow").rename(project.parent / "lost")  # as after a clone
+    assert "versions (5 new)" in ours(project, "restore")
+    lineage_is_true(project)
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def project(tiny, tmp_path, monkeypatch):
     (tmp_path / "data/curated/images").symlink_to(tiny.images)
     (tmp_path / "models/base").mkdir(parents=True)
     (tmp_path / "models/teacher").mkdir()
+    (tmp_path / "data/curated/benchmarks").mkdir()
     questions = [each for each in tiny.questions if each.modality == "text"][:3]
     files.write("data/curated/train.parquet", questions, Question)
     files.write("data/curated/test.parquet", [replace(each, split="test") for each in questions], Question)

@@ -29,7 +29,7 @@ FINE = json.dumps({"evaluation": "fine", "reasoning_score": 1, "prediction_score
 
 def benchmarks(root: Path) -> dict[str, Any]:
     return {
-        "slake": {"published": "medvlthinker_slake", "source": {"path": str(root / "medvlthinker_eval")}, "rows": 2,
+        "slake": {"published": "medvlthinker_slake", "source": {"path": str(root / "medvlthinker_eval")}, "rows": 3,
                   "prompts": ["reasoning", "text_only"], "samples": 4},
         "cv": {"published": "cv_bench", "source": {"path": str(root / "cv_bench")}, "rows": None},
         "mine": {"source": {"type": "table", "path": str(root / "mine.csv")}, "metric": "bertscore"},
@@ -92,21 +92,21 @@ def test_benchmarks_flow_through_as_further_splits(project: Path) -> None:
     curate.main(None, settings)
     after = prints(project / "data/curated")
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"quarantine.parquet"}  # a row of a benchmark's; what models are trained on is as it was
+    assert not changed  # what models are trained on is as it was
     assert {name for name in after if name.endswith(".parquet")} - set(before) == {
         f"benchmarks/{name}.parquet" for name in ("slake", "cv", "mine")
     }
     slake = files.read("data/curated/benchmarks/slake.parquet", Question)
-    assert [each.split for each in slake] == ["slake"] * 2
-    assert all((project / "data/curated/images" / each.image).resolve().is_file() for each in slake)
+    assert [each.split for each in slake] == ["slake"] * 3
+    assert all((project / "data/curated/images" / name).resolve().is_file() for each in slake for name in each.images)
     account = files.read_json("reports/curate/metrics.json")
-    assert account["sources"]["slake"]["role"] == "benchmark" and account["sources"]["slake"]["quarantined"] == 1
+    assert account["sources"]["slake"]["role"] == "benchmark" and account["sources"]["slake"]["kept"] == 3
     assert account["read"] == account["kept"] + sum(account["dropped"].values())
 
     for arm in ("base", "sft"):
         predict.main(arm, settings)
     rows = [row for row in files.read("data/predictions/base.parquet", Prediction) if row.split == "slake"]
-    assert [row.prompt for row in rows] == (["reasoning", "text_only"] + ["sampled"] * 4) * 2
+    assert [row.prompt for row in rows] == (["reasoning", "text_only"] + ["sampled"] * 4) * 3
     judge.main(None, settings)
     found = files.read_json("reports/judge/metrics.json")["base"]
     assert (found["slake"]["accuracy"], found["slake_text_only"]["accuracy"]) == (1.0, 0.0)
@@ -120,7 +120,7 @@ def test_benchmarks_flow_through_as_further_splits(project: Path) -> None:
 
 def test_another_version_is_refused(project: Path) -> None:
     given = benchmarks(project / "sets")["slake"]
-    with pytest.raises(UserError, match=r"^benchmarks\.slake\.rows: 416 questions are pinned, but the source gave 2"):
+    with pytest.raises(UserError, match=r"^benchmarks\.slake\.rows: 416 questions are pinned, but the source gave 3"):
         curate.main(None, params({"slake": {**given, "rows": 416}}))
     with pytest.raises(UserError, match=r"^benchmarks\.slake\.sha256: 0+ is pinned, but"):
         curate.main(None, params({"slake": {**given, "sha256": "0" * 64}}))

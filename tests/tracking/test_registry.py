@@ -34,8 +34,8 @@ def test_publish(project: Any) -> None:
     version = client.get_model_version_by_alias("grandrounds", "champion")
     assert version.tags["output_md5"] == project.md5("models/adapters/generalist")
     assert version.tags["data_md5"] == project.md5("data/curated/train.parquet")
-    assert (version.tags["val_accuracy"], version.tags["test_accuracy"]) == ("0.9000", "0.8000")
-    assert "unseen_accuracy" not in version.tags  # unscored is not zero
+    assert (version.tags["val.accuracy"], version.tags["test.accuracy"]) == ("0.9", "0.8")
+    assert "unseen.accuracy" not in version.tags  # unscored is not zero
     assert version.tags["commit"] == "c0ffee" and version.description.startswith("# SFT")
     run = client.get_run(version.run_id)
     assert run.data.tags["output:models/adapters/generalist"] == version.tags["output_md5"]

@@ -9,9 +9,9 @@ import torch
 from grandrounds import models
 from grandrounds.domain import prompts
 from grandrounds.encoding import Encoder
-from grandrounds.params import Gba, Gdpo, Grouped, GrpoItem, Lora
+from grandrounds.params import Compute, Gba, Gdpo, Grouped, GrpoItem, Lora
 from grandrounds.runtime import seed_everything
-from grandrounds.training import adapter, grpo
+from grandrounds.training import adapter, checkpoints, grpo
 from grandrounds.training.dealing import Rollouts
 from grandrounds.training.grpo_trainer import trainer_class
 from grandrounds.training.watching import Recorder
@@ -49,7 +49,7 @@ def set_up(made: SimpleNamespace, how, **changes):
         made.model.delete_adapter("ref")
     rows = [{"prompt": [{"role": "user", "content": "?"}], "row": i} for i in range(3)]
     trainer = trainer_class()(
-        model=made.model, reward_funcs=[coarse, fine], args=grpo._config(item, 7),
+        model=made.model, reward_funcs=[coarse, fine], args=grpo._config(item, 7, checkpoints.none(), Compute(), False),
         processing_class=made.encoder.processor, train_dataset=Dataset.from_list(rows),
     )  # fmt: skip
     trainer.deal(made.encoder, made.questions, Rollouts.of(item, prompts.COMPACT), item, Recorder(item.watch))
