@@ -1,7 +1,7 @@
 """Publish: every arm in the registry, its aliases, model cards, and the report.
 
 The best arm on the validation split becomes `challenger`; it becomes `champion` only where there is none, because a
-champion is what others build on and a person replaces it (`grandrounds pick`). Test and unseen are reported, never
+champion is what others build on and a person replaces it (`grandrounds promote`). Test and unseen are reported, never
 selected on. Inside a DVC experiment the registry is left alone, and only the report is written.
 """
 
