@@ -69,9 +69,7 @@ def compare(new: Answers, old: Answers, margin: float, resamples: int, seed: int
     n, clusters = len(shared), len(set(groups))
     found = {"n": n, "groups": clusters}
     if clusters < FEWEST_CLUSTERS:
-        why = (
-            f"both answered {n} questions of {clusters} groups; a test wants {FEWEST_CLUSTERS} groups or more"
-        )
+        why = f"both answered {n} questions of {clusters} groups; a test wants {FEWEST_CLUSTERS} groups or more"
         return {**found, "passed": False, "why": why}
     interval = Resampler(groups, resamples, seed).difference(
         [float(new[name][1]) for name in shared], [float(old[name][1]) for name in shared]
