@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from grandrounds import recipes
 from grandrounds.errors import UserError
@@ -64,3 +65,18 @@ def test_difference_is_by_value(project: Path) -> None:
     (project / "less.yaml").write_text(EMBEDDED.replace("  threads: 0 # 0: all cores\n", ""))
     assert recipes.difference(first, project / "less.yaml") == [("compute.threads", "0", recipes.ABSENT)]
     assert recipes.difference(first, first) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_says_every_key_that_a_stage_depends_on(path: Path) -> None:
+    """DVC refuses a stage whose key is not in params.yaml, though the models have a default for it."""
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for name, stage in stages.items():
+        for key in stage.get("do", stage).get("params", []):
+            value = given
+            for part in key.split("."):
+                if "$" in part:  # an item's name
+                    break
+                assert part in value, f"{path.name}: {name} depends on '{key}'"
+                value = value[part]
