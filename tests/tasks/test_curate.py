@@ -31,6 +31,8 @@ def jpeg(seed: int) -> bytes:
 def params(sources: dict[str, Any], **more: Any) -> Params:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["curate"] = {"sources": sources, **more}
+    if "embedded" not in sources:
+        raw["base"] = {"model": {"type": "local", "base": "base", "teacher": "teacher"}}
     return check(raw)
 
 
@@ -154,6 +156,14 @@ def test_what_no_rule_decides_is_asked_of_the_labeller(project: Path, server) ->
 def test_a_labeller_needs_a_model_of_its_own() -> None:
     with pytest.raises(UserError, match=r"curate\.labeller.*'model', a folder, goes with the engines transformers"):
         params(MIXED, labeller={"engine": {"type": "transformers"}})
+
+
+def test_files_alone_make_a_corpus(project: Path) -> None:
+    curate.main(None, params({"ours": own("train"), "theirs": own("test")}, quarantine_share=0.2, validation=0.25))
+    assert {name: len(rows) for name, rows in splits().items()} | {"train": 0, "val": 0} == {
+        "pretrain": 0, "train": 0, "val": 0, "test": 2, "unseen": 0,
+    }  # fmt: skip
+    assert json.loads(Path("reports/curate/metrics.json").read_text())["kept"] == 18
 
 
 def test_a_leak_stops_the_stage_where_it_should(project: Path) -> None:
