@@ -66,8 +66,13 @@ def difference(delta: Mapping[str, Any] | None) -> str:
 
 
 def verdict(delta: Mapping[str, Any] | None) -> str:
-    """What a paired difference shows: `better` or `worse` only when its 95 % interval excludes zero."""
+    """What a paired difference shows: the judge stage's ruling, corrected for all arms, where it has one.
+
+    Else `better` or `worse` only when its 95 % interval excludes zero.
+    """
     delta = delta or {}
+    if delta.get("ruling"):
+        return str(delta["ruling"])
     low, high = number(delta.get("low")), number(delta.get("high"))
     if low is None or high is None:
         return MISSING

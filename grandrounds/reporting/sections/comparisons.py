@@ -33,7 +33,8 @@ def rlvr(run: Run) -> Section:
         ["arm", *(name for split in splits for name in (split, "shown"))],
         rows,
         align="l" + "rl" * len(splits),
-        caption="Better or worse only when the interval leaves out zero.",
+        caption="Better or worse only when the interval leaves out zero and McNemar's test, corrected for all arms by "
+        "Holm, bears it out.",
     )
     blocks: list[Block] = [
         Text(

@@ -204,16 +204,10 @@ def distillation(run: Run) -> Section:
         ),
     ]
     by = metrics.get("by_specialty") or {}
-    cells = [Row([words(name), *_outcomes(by[name])]) for name in SPECIALTIES if name in by]
+    cells = [Row([words(name), count(by[name])]) for name in SPECIALTIES if name in by]
     if cells:
-        blocks.append(Table("Traces by specialty", ["specialty", "questions", "accepted"], cells))
+        blocks.append(Table("Traces by specialty", ["specialty", "accepted"], cells))
     return Section("distillation", title, blocks)
-
-
-def _outcomes(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [count(value.get("questions")), count(value.get("accepted"))]
-    return [MISSING, count(value)]
 
 
 def _share(part: float | None, whole: float | None) -> str:

@@ -60,9 +60,9 @@ def section(run: Run) -> Section:
         Text(
             f"Arms are compared on {run.params.publish.select_split} only; test and unseen are reported and choose "
             "nothing. Brackets hold 95 % bootstrap intervals over groups of questions; a difference is paired, "
-            "question by question, and is called better or worse only when its interval leaves out zero. Intervals "
-            "cover the sampling of questions, not a new training run under another seed, and are not corrected for "
-            "the number of comparisons.",
+            "question by question, and is called better or worse only when its interval leaves out zero, McNemar's "
+            "test bears it out after Holm's correction for all arms, and there are 15 groups or more. Intervals cover the "
+            "sampling of questions, not a new training run under another seed, and are themselves not corrected.",
             tone="note",
         )
     )
@@ -79,9 +79,10 @@ def _chosen(run: Run, best: str) -> str:
 
 def _paired(delta: dict | None) -> str:
     return {
-        "better": "Better than base: the paired interval leaves out zero.",
-        "worse": "Worse than base: the paired interval leaves out zero.",
-        "no difference shown": "No difference from base is shown: the paired interval holds zero.",
+        "better": "Better than base, also after correction for all arms.",
+        "worse": "Worse than base, also after correction for all arms.",
+        "no difference shown": "No difference from base is shown once all arms are corrected for.",
+        "too few clusters": "Too few groups of questions to say more.",
     }.get(verdict(delta), "No paired interval in this run.")
 
 
@@ -101,6 +102,7 @@ def _against_sft(run: Run, arms: list[str], words: str, keys: list[Key]) -> Bloc
         "better": "Yes",
         "worse": "No, it is worse",
         "no difference shown": "Not shown either way",
+        "too few clusters": "Cannot be said with so few groups of questions",
     }.get(shown, "Cannot be said without a paired interval")
     return Text(
         f"{answer}. {run.title(arm)}, the best such arm on {run.params.publish.select_split}, has {estimate(test)} % "
