@@ -61,8 +61,8 @@ def section(run: Run) -> Section:
             f"Arms are compared on {run.params.publish.select_split} only; test and unseen are reported and choose "
             "nothing. Brackets hold 95 % bootstrap intervals over groups of questions; a difference is paired, "
             "question by question, and is called better or worse only when its interval leaves out zero, McNemar's "
-            "test bears it out after Holm's correction for all arms, and there are 15 groups or more. Intervals cover the "
-            "sampling of questions, not a new training run under another seed, and are themselves not corrected.",
+            "test bears it out after Holm's correction for all arms, and there are 15 groups or more. Intervals cover "
+            "the sampling of questions, not a new training run under another seed, and are themselves not corrected.",
             tone="note",
         )
     )
