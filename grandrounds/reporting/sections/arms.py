@@ -114,9 +114,9 @@ def _split(run: Run, split: str) -> Table:
         columns,
         rows,
         caption=f"n = {_sizes(run, split)}. Differences are paired over the same questions, in percentage points: ▲ "
-        "better, ▼ worse, ○ no difference shown once all arms are corrected for (Holm). Lenient accepts an answer outside the "
-        "asked form, and is never used to choose. The reasoning score is over the questions that have a reference "
-        "explanation. " + judges(run.params),
+        "better, ▼ worse, ○ no difference shown once all arms are corrected for (Holm). Lenient accepts an answer "
+        "outside the asked form, and is never used to choose. The reasoning score is over the questions that have a "
+        "reference explanation. " + judges(run.params),
     )
 
 
