@@ -47,7 +47,8 @@ def main(item: str, params: Params) -> None:
             updates[beside.name] = other
         else:
             twin = (beside.of, beside.name, other)
-        conflicts = compare_all(updates, twin)
+        with runtime.one_thread():
+            conflicts = compare_all(updates, twin)
         method, found = searched(item, params, updates, space, run) if space else (settings.method, {})
         merged = merged_by(method, item, params, updates)
         save_update(model, merged.update)
