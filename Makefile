@@ -10,6 +10,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SERVERS := $(VENV)/.servers
 # Stages are typed as `python -m tasks.<stage>`: the environment's Python has to come first.
 ACTIVE := PATH="$$PWD/$(BIN):$$PATH" VIRTUAL_ENV="$$PWD/$(VENV)"
 
@@ -33,6 +34,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/dvc config core.autostage false
 	@touch $(READY)
 
+$(SERVERS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,servers]'
+	@touch $(SERVERS)
+
 repro: $(READY) ## reproduce every stage in turn (dvc repro)
 	$(ACTIVE) $(BIN)/dvc repro
 
@@ -45,7 +50,7 @@ plan: $(READY) ## which stages would run, in waves, and why
 test: $(READY) ## all tests but the slow ones; one reproduces the whole pipeline on reduced params
 	$(ACTIVE) $(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(READY) ## the slow tests
+test-slow: $(SERVERS) ## the slow tests, those of real servers among them (Prefect, MLflow, PostgreSQL, S3, SSH, Ray)
 	$(ACTIVE) $(BIN)/python -m pytest -m slow
 
 check: $(READY) ## lint, format and types
