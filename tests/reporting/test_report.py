@@ -18,7 +18,7 @@ from grandrounds.reporting.report import build, write_report
 from grandrounds.reporting.sections import arms, cases, corpus, papers, summary
 from grandrounds.reporting.sections import lineage as lineage_section
 
-SECTIONS = 20
+SECTIONS = 21
 
 
 class Tags(HTMLParser):
