@@ -16,7 +16,7 @@ from processes import Process, free_port
 
 ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
-START, RUN = 180.0, 180.0  # seconds of patience, on a machine that others use too
+START, RUN = 180.0, 120.0  # seconds of patience, on a machine that others use too
 
 # stages of the names that prefect.yaml has, which take a second instead of minutes
 DAG = """
@@ -82,8 +82,9 @@ def environment(home: Path) -> dict[str, str]:
     """Ours, without what the caller's Prefect, DVC and MLflow are set to."""
     foreign = ("PREFECT_", "DVC_", "MLFLOW_")
     env = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
     return env | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])]), "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PYTHONPATH": path, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "NO_COLOR": "1", "COLUMNS": "200",
         "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
         "PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
@@ -106,6 +107,8 @@ class Site:
         self.server.wait_for(self._answers, START)
         self.prefect("work-pool", "create", "grandrounds", "--type", "process")
         self.prefect("deploy", "--all")
+        [step] = self.deployment("reproduce")["pull_steps"]
+        assert list(step.values()) == [{"directory": str(project)}], "runs would work in another folder"
 
     def _answers(self) -> bool:
         try:
