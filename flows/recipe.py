@@ -53,8 +53,10 @@ def run_recipe(
     command = experiments.command(name, stages, settings, force=force)
     tags = set[str]().union(*(resources.tags(stage, load(recipes.find(recipe))) for stage in _sections(stages)))
     state = run_experiment.with_options(tags=tags)(name, command, root, return_state=True)
+    if state.is_cancelled():
+        return Cancelled(message=state.message)
     if not state.is_completed():
-        return state
+        return Failed(message=state.message)
     _publish(name, recipe, root)
     return Completed(
         message=f"experiment {name}: {state.message}; `dvc exp show` lists it, `dvc exp apply {name}` takes it"

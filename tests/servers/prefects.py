@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -148,8 +149,15 @@ class Site:
             {"content-type": "application/json"}, method=method,
         )  # fmt: skip
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as reply:
-            return json.loads(reply.read() or b"null")
+        for _ in range(20):
+            try:
+                with opener.open(request, timeout=30) as reply:
+                    return json.loads(reply.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # sqlite is locked; Prefect's own clients ask again too
+                    raise
+                time.sleep(0.5)
+        raise AssertionError(f"{method} {path}: 503 twenty times")
 
     @contextmanager
     def work(self) -> Iterator[None]:
