@@ -64,7 +64,7 @@ def _write_table(
     plan: Sequence[Planned], outcomes: Mapping[str, tuple[str, float]], root: Path, said: str
 ) -> None:  # fmt: skip
     locked, link = lock.read(root).stages, _mlflow()
-    lines = ["| stage | what happened | seconds | outputs (md5) | MLflow run |", "|---|---|---:|---|---|"]
+    lines = ["| stage | what happened | seconds | MLflow run | outputs (md5) |", "|---|---|---:|---|---|"]
     for each in plan:
         how, seconds = outcomes.get(each.name, ("not run", 0.0))
         outs = locked[each.name].outs if each.name in locked else {}
@@ -73,11 +73,11 @@ def _write_table(
             each.name,
             how,
             f"{seconds:.1f}" if seconds else "",
-            "<br>".join(files),
             _run(root, list(outs), link),
+            "<br>".join(files),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    create_markdown_artifact("\n".join([said, "", *lines]), key="stages", description=said)
+    create_markdown_artifact("\n".join(lines), key="stages", description=said)
 
 
 def _run(root: Path, outs: Sequence[str], link: str) -> str:
