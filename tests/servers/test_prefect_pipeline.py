@@ -10,7 +10,7 @@ import yaml
 from prefects import Site
 from reduced import clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def run(site: Site) -> str:
     mine = {"deployments": {"id": {"any_": [deployment]}}}
     site.until(lambda: site.post("/flow_runs/filter", mine), 60, "nothing was scheduled")
     [found] = site.post("/flow_runs/filter", mine)
-    assert found["auto_scheduled"] and site.ended(found["id"], 580)["type"] == "COMPLETED", site.logs(found["id"])
+    assert found["auto_scheduled"] and site.ended(found["id"], 1000)["type"] == "COMPLETED", site.logs(found["id"])
     return found["id"]
 
 
