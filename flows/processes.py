@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.settings import SCRATCH
@@ -61,6 +62,22 @@ class Groups:
             while groups and time.monotonic() < end:
                 time.sleep(0.05)
                 groups = [group for group in groups if _signal(group, 0)]
+
+
+@contextmanager
+def interruptible(groups: Groups) -> Iterator[None]:
+    """End all groups when the block is left by an exception: Ctrl-C, or Prefect's own for SIGTERM and a cancellation.
+
+    A worker that cancels a run sends SIGTERM and, 30 s later, SIGKILL; the steps of :data:`GENTLE` take 15 s at most.
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            groups.stop()
+        except BaseException:  # a second Ctrl-C
+            groups.stop(HARD)
+        raise
 
 
 def _signal(group: int, number: int) -> bool:

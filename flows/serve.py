@@ -28,7 +28,7 @@ def ui(root: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None:
     try:
         for name, (port, command, _) in commands.items():
             addresses[name] = f"http://{HOST}:{port}"
-            processes[name] = _start(root, name, command)
+            processes[name] = _start(root, name, addresses[name], command)
         print("starting the Prefect and MLflow servers ...", flush=True)
         for name, (_, _, health) in commands.items():
             wait_for(addresses[name] + health, processes[name], _log(root, name))
@@ -75,11 +75,12 @@ def _mlflow(root: Path, port: int) -> tuple[int, list[str], str]:
     return port, [*command, "--port", str(port), "--workers", "1"], "/health"
 
 
-def _start(root: Path, name: str, command: list[str]) -> "subprocess.Popen[bytes]":
+def _start(root: Path, name: str, address: str, command: list[str]) -> "subprocess.Popen[bytes]":
     """In a session of its own: Ctrl-C reaches this process only, which then stops both in order."""
     log = _log(root, name)
     log.parent.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    env["PREFECT_SERVER_UI_API_URL"] = f"{address}/api"  # else Prefect's pages ask port 4200, whatever their own is
     with log.open("wb") as out:
         return subprocess.Popen(
             command,

@@ -7,7 +7,7 @@ seed costs minutes and not a whole run. What another base would give is not aske
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from grandrounds.errors import UserError, unknown
 from grandrounds.params import Params, Section, check
 from grandrounds.params.section import Name
 from grandrounds.recipes import read
+from grandrounds.tracking.experiments import look_up
 
 FILE = Path("ablations.yaml")
 RESULTS = Path("reports/ablations")
@@ -101,7 +102,7 @@ def trials(name: str, ablation: Ablation, seeds: int, raw: Mapping[str, Any], pa
         for variant, spec in ablation.arms.items():
             where = f"{FILE}: {name}.arms.{variant}"
             key, now = _own_seed(where, spec.arm, params)
-            same = {name for name, value in spec.set.items() if _look_up(raw, name) == (value is not None, value)}
+            same = {name for name, value in spec.set.items() if look_up(raw, name) == (value is not None, value)}
             overrides = {name: value for name, value in spec.set.items() if name not in same}
             if seed:
                 overrides[key] = now + seed
@@ -137,34 +138,3 @@ def changed(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
         else:
             node[last] = value
     return values
-
-
-def settings(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[str]:
-    """The overrides as `dvc exp run -S` takes them (Hydra's grammar)."""
-    for key, value in overrides.items():
-        there = _look_up(raw, key)[0]
-        if value is None:
-            if there:
-                yield f"~{key}"
-            continue
-        if isinstance(value, dict) and there:  # Hydra would merge the two mappings
-            yield f"~{key}"
-        yield f"++{key}={_hydra(value)}"
-
-
-def _hydra(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_hydra(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_hydra, value)) + "]"
-    return json.dumps(value)
-
-
-def _look_up(raw: Mapping[str, Any], key: str) -> tuple[bool, Any]:
-    """Whether a dotted key is there, and its value."""
-    node: Any = raw
-    for part in key.split("."):
-        if not isinstance(node, dict) or part not in node:
-            return False, None
-        node = node[part]
-    return True, node

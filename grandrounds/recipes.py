@@ -80,6 +80,18 @@ def use(name: str) -> Path | None:
     return backup
 
 
+def overrides(name: str) -> dict[str, Any]:
+    """What makes params.yaml say the same as a recipe: each section that differs, whole; None for one to be removed.
+
+    The recipe is checked first. For :func:`grandrounds.tracking.experiments.settings`.
+    """
+    path = find(name)
+    wanted, current = read(path), read(PARAMS)
+    check(wanted, str(path))
+    differing = {key: value for key, value in wanted.items() if key not in current or current[key] != value}
+    return differing | {key: None for key in current if key not in wanted}
+
+
 def _edited() -> bool:
     """Whether params.yaml differs, as bytes, from every recipe: comments are worth keeping too."""
     current = PARAMS.read_bytes()

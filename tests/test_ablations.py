@@ -10,6 +10,7 @@ from grandrounds import ablations
 from grandrounds.cli import app
 from grandrounds.errors import UserError
 from grandrounds.params import load
+from grandrounds.tracking import experiments
 
 ROOT = Path(__file__).resolve().parent.parent
 RAW = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -26,7 +27,7 @@ def test_each_is_what_params_accept_and_what_dvc_reads(name: str, tmp_path: Path
     for trial in trials:
         path = tmp_path / "params.yaml"
         path.write_text(yaml.safe_dump(RAW, sort_keys=False))
-        apply_overrides(path, list(ablations.settings(RAW, trial.overrides)))
+        apply_overrides(path, list(experiments.settings(RAW, trial.overrides)))
         assert yaml.safe_load(path.read_text()) == ablations.changed(RAW, trial.overrides)
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grandrounds import recipes
 from grandrounds.errors import UserError
 from grandrounds.params import check
+from grandrounds.tracking import experiments
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = (ROOT / "recipes" / "embedded.yaml").read_text(encoding="utf-8")
@@ -80,3 +83,24 @@ def test_a_recipe_says_every_key_that_a_stage_depends_on(path: Path) -> None:
                     break
                 assert part in value, f"{path.name}: {name} depends on '{key}'"
                 value = value[part]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml"))])
+def test_dvc_makes_params_a_recipe_by_its_overrides(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "params.yaml"
+    path.write_text(EMBEDDED)
+    apply_overrides(path, list(experiments.settings(yaml.safe_load(EMBEDDED), recipes.overrides(name))))
+    assert check(recipes.read(path)) == check(recipes.read(recipes.find(name)))
+
+
+@given(text=st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")) | st.just("\n"), max_size=40))
+def test_dvc_reads_any_text_as_it_is(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    path = tmp_path_factory.mktemp("text") / "params.yaml"
+    path.write_text("a: 1\n")
+    apply_overrides(path, list(experiments.settings({"a": 1}, {"a": text})))
+    assert yaml.safe_load(path.read_text()) == {"a": text}

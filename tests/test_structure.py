@@ -23,6 +23,7 @@ SHARED = {
     "forms",
     "lora",
     "models",
+    "recipes",
     "search",
     "shards",
 }  # between domain and the packages: what several need
@@ -37,7 +38,6 @@ TOP = {
     "doctor",
     "fitting",
     "merger",
-    "recipes",
     "__main__",
 }  # the command line and what only it uses
 # What a change of cannot change a stage's bytes, or must not retrain a model:

@@ -30,6 +30,7 @@ def ablate(
 
     from grandrounds import ablations, files, recipes
     from grandrounds.params import load
+    from grandrounds.tracking import experiments
     from grandrounds.tracking.stage import git_state
 
     console = Console(highlight=False, soft_wrap=True)
@@ -44,7 +45,7 @@ def ablate(
     console.print(f"{ablation.asks}\n  {ablation.claim}", markup=False)
     if dry:
         for trial in trials:
-            console.print(f"  {trial.name}: {' '.join(ablations.settings(raw, trial.overrides))}", markup=False)
+            console.print(f"  {trial.name}: {' '.join(experiments.settings(raw, trial.overrides))}", markup=False)
         return
     revisions = _carried_out(trials, raw, threads, console)
     found = {
@@ -63,7 +64,6 @@ def _carried_out(trials: "Sequence[Trial]", raw: Mapping[str, Any], threads: int
     import time
 
     from flows.processes import Groups, cause, log_path, stage_environment
-    from grandrounds import ablations
     from grandrounds.tracking import experiments
     from grandrounds.tracking.progress import duration
     from grandrounds.tracking.stage import git_state
@@ -82,7 +82,7 @@ def _carried_out(trials: "Sequence[Trial]", raw: Mapping[str, Any], threads: int
         if revision:
             experiments.remove(trial.name)
         begin, groups, log = time.monotonic(), Groups(), log_path(Path.cwd(), f"ablate/{trial.name}")
-        wanted = experiments.command(trial.name, [trial.target], [*ablations.settings(raw, trial.overrides)])
+        wanted = experiments.command(trial.name, [trial.target], [*experiments.settings(raw, trial.overrides)])
         try:
             code = groups.run(wanted, log, cwd=Path.cwd(), env=stage_environment(threads))
         except KeyboardInterrupt:

@@ -5,10 +5,13 @@ and reports stay as they are; `dvc exp show` lists it beside the rest. What was 
 from DVC's run cache.
 """
 
+import json
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from grandrounds.errors import UserError
 
@@ -23,10 +26,45 @@ def find(name: str) -> str | None:
     return _git("rev-parse", "--verify", "--quiet", str(ExpRefInfo(head, name))) or None
 
 
-def command(name: str, targets: Sequence[str], settings: Sequence[str]) -> list[str]:
+def command(name: str, targets: Sequence[str], settings: Sequence[str], *, force: bool = False) -> list[str]:
     """`dvc exp run`, for a process of its own."""
+    how = ["--temp", "--name", name, *(["--force"] if force else [])]
     changes = [word for each in settings for word in ("--set-param", each)]
-    return [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--temp", "--name", name, *changes, *targets]
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", *how, *changes, *targets]
+
+
+def settings(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[str]:
+    """The overrides as `dvc exp run -S` takes them (Hydra's grammar)."""
+    for key, value in overrides.items():
+        there = look_up(raw, key)[0]
+        if value is None:
+            if there:
+                yield f"~{key}"
+            continue
+        if isinstance(value, dict) and there:  # Hydra would merge the two mappings
+            yield f"~{key}"
+        yield f"++{key}={_hydra(value)}"
+
+
+def _hydra(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_hydra(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_hydra, value)) + "]"
+    if isinstance(value, str):
+        # between quotes, line breaks and all, it knows one escape: that of a quote, and of backslashes in front of it
+        return '"' + re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + (r"\"" if found[2] else ""), value) + '"'
+    return json.dumps(value)
+
+
+def look_up(raw: Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    """Whether a dotted key is there, and its value."""
+    node: Any = raw
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False, None
+        node = node[part]
+    return True, node
 
 
 def remove(name: str) -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from flows import server, settings
@@ -44,10 +45,28 @@ def main(results: Path) -> None:
     step("broken")
     Path("broken").unlink()
     step("mended")
+    _ask_an_api(step)
     Path("slow").write_text("left")
     interrupt = threading.Thread(target=_interrupt_when_slow, daemon=True)
     interrupt.start()
     step("interrupted", stages=["left"], force=True)
+
+
+def _ask_an_api(step: Callable[..., None]) -> None:
+    """One stage that asks an endpoint: nobody answers at first; then the key is wrong."""
+    from flows import resources
+
+    resources.RETRY_DELAYS[:] = [0.1, 0.1]
+    kept = {path: path.read_text() for path in (Path("dvc.yaml"), Path("params.yaml"))}
+    Path("dvc.yaml").write_text("stages: {judge: {cmd: python answer.py, outs: [verdicts]}}")
+    Path("params.yaml").write_text(kept[Path("params.yaml")].replace("{type: reference}\n", "{type: openai}\n"))
+    nobody, wrong = "error: judge.judges.reference: no endpoint answers (a: gone)", "error: judge: answered 401"
+    for name, replies in {"retried": [nobody, ""], "hopeless": [wrong, ""], "gone": [nobody] * 4}.items():
+        Path("replies").write_text("\n".join(replies))
+        step(name, force=True)
+        Path("replies").rename(f"left-{name}")
+    for path, text in kept.items():
+        path.write_text(text)
 
 
 def _interrupt_when_slow() -> None:

@@ -51,6 +51,17 @@ with open("trace", "a") as file:
     print(name, begun, time.time(), os.environ["GRANDROUNDS_THREADS"], file=file)
 """
 
+ANSWER = """
+import sys
+from pathlib import Path
+
+first, *rest = Path("replies").read_text().split("\\n")
+Path("replies").write_text("\\n".join(rest))
+if first:
+    sys.exit(first)
+Path("verdicts").write_text("fine")
+"""
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -58,6 +69,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("a toy with spaces")
     (root / "dvc.yaml").write_text(PIPELINE)
     (root / "step.py").write_text(STEP)
+    (root / "answer.py").write_text(ANSWER)
     (root / "params.yaml").write_text((ROOT / "recipes" / "embedded.yaml").read_text())
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "DVC_"))}
     env |= {"PYTHONPATH": str(ROOT), "COLUMNS": "120", "DVC_NO_ANALYTICS": "1"}
@@ -108,6 +120,13 @@ def test_a_failure_names_its_log_and_lets_others_finish(steps: dict, toy: Path) 
 def test_mended_only_what_was_missing_runs(steps: dict, trace: list) -> None:
     assert steps["mended"]["fine"] is True
     assert [name for name, *_ in trace[6:8]] == ["left", "join"]
+
+
+def test_a_stage_that_asks_an_api_runs_again_only_when_nobody_answered(steps: dict, toy: Path) -> None:
+    fine = {name: steps[name]["fine"] for name in ("retried", "hopeless", "gone")}
+    assert fine == {"retried": True, "hopeless": False, "gone": False}
+    assert (toy / "left-hopeless").read_text() == "", "a wrong key was tried twice"
+    assert (toy / "left-gone").read_text().count("no endpoint") == 1, "three tries, by two delays"
 
 
 def test_ctrl_c_ends_the_stage_and_leaves_dvc_free(steps: dict, toy: Path) -> None:

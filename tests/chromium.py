@@ -45,18 +45,21 @@ class Page:
         elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
             self.requests.append(params["request"]["url"])
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """A file or an address, loaded; what its scripts then fetch may be still under way."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         for _ in range(200):
-            if self.run("document.readyState") == "complete" and self.run("location.protocol") == "file:":
+            loaded = self.run("document.readyState") == "complete"
+            if loaded and self.run("location.protocol") == url.partition("//")[0]:
                 return
             time.sleep(0.05)
-        raise AssertionError(f"{path} did not load")
+        raise AssertionError(f"{page} did not load")
 
     def run(self, expression: str) -> Any:
         """The value of an expression in the page."""
