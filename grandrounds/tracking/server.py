@@ -80,11 +80,17 @@ def away(error: BaseException) -> bool:
     return unanswered or isinstance(error, Away | ConnectionError | Timeout)
 
 
+def plain(error: BaseException, uri: str) -> str:
+    """The error in one line, without a password, and without the long path that was asked for."""
+    text = re.sub(r"API request to \S+ failed with (timeout )?exception ", "", one_line(str(error), 2000))
+    return one_line(text.replace(uri, shown(uri)), 300)
+
+
 def told(error: BaseException, uri: str) -> UserError | None:
     """MLflow's or its connection's error as one line; None if it is neither."""
     if type(error).__module__.split(".")[0] not in ("mlflow", "requests"):
         return None
-    text = one_line(str(error)).replace(uri, shown(uri))
+    text = plain(error, uri)
     return UserError(f"MLflow at {shown(uri)}: {text}; what was written stays, do it again once the server is well")
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grandrounds.errors import UserError, one_line
+from grandrounds.errors import UserError
 from grandrounds.tracking import checkpoints, server, store
 
 PATIENCE = 90.0  # seconds that a finished stage waits for its run to be written
@@ -264,7 +264,7 @@ def _carry_out(run: _Run, kind: str, body: dict[str, Any], patience: _Patience) 
 
 
 def _reason(error: Exception) -> str:
-    text = one_line(str(error).replace(store.tracking_uri(), server.shown(store.tracking_uri())), 300)
+    text = server.plain(error, store.tracking_uri())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 

@@ -98,5 +98,5 @@ def test_errors_of_others_go_on_as_they_are() -> None:
 
     with pytest.raises(KeyError):
         fails(KeyError("a"))
-    with pytest.raises(UserError, match=r"^MLflow at http://x:\*\*\*@here: API request to http://x:\*\*\*@here failed"):
-        fails(MlflowException("API request to http://x:y@here failed"))
+    with pytest.raises(UserError, match=r"^MLflow at http://x:\*\*\*@here: of http://x:\*\*\*@here, no"):
+        fails(MlflowException("API request to http://x:y@here/api failed with exception of http://x:y@here, no"))
