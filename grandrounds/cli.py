@@ -22,6 +22,7 @@ from grandrounds.commands import (
 )
 from grandrounds.errors import UserError
 from grandrounds.params import root
+from grandrounds.tracking import server, store
 
 app = typer.Typer(
     name="grandrounds",
@@ -75,7 +76,7 @@ app.add_typer(human.app, name="human")
 def main() -> None:
     """The console script: a mistake that the user can mend is one red line on stderr and exit code 1."""
     try:
-        app()
+        server.asking(store.tracking_uri)(app)()
     except UserError as error:
         red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
         print(f"{red}error: {error}{plain}", file=sys.stderr)

@@ -21,13 +21,16 @@ def log(client: "MlflowClient", experiment: str, run_id: str, body: dict[str, An
     The run before, which was killed, may have logged it: then it is named as an output of this run too. The folder, if
     one is given, is ours, and removed once its files are logged.
     """
-    from mlflow.entities import LoggedModelOutput
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     tags = {name: str(value) for name, value in body["tags"].items() if value}
     known = client.search_logged_models(
         [experiment], f"tags.`{IDENTITY}` = '{tags[IDENTITY]}' AND tags.step = '{body['step']}'"
     )
     ready = [model for model in known if str(model.status) == "READY"]
+    for model in known:
+        if str(model.status) == "PENDING":  # the server went away before its files were there
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
     model_id = ready[0].model_id if ready else _create(client, experiment, run_id, body, tags)
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step=body["step"])])
     if body["folder"]:

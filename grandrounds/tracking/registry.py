@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.params import Params
-from grandrounds.tracking import history, promotion, store
+from grandrounds.tracking import history, promotion, server, store
 from grandrounds.tracking import lock as dvc
 from grandrounds.tracking.history import Record
 from grandrounds.tracking.stage import flat, run_tags
@@ -61,6 +61,9 @@ def _restore(client: "MlflowClient", experiment: str, record: Record) -> str:
     from mlflow.entities import Metric, RunTag
 
     body = record.body
+    half = f"attributes.status = 'RUNNING' and tags.`{store.RUN_TAG}` = '{record.key}'"
+    for run in client.search_runs([experiment], half):  # the server went away before it could be told of the end
+        client.set_terminated(run.info.run_id, "FAILED")
     start = int(datetime.fromisoformat(body["started"]).timestamp() * 1000)
     end = start + int(body["seconds"] * 1000)
     tags = {**run_tags(body), "grandrounds.restored": "true"}
@@ -120,6 +123,7 @@ class _Workspace:
     ids: dict[str, str]  # run.json's id -> MLflow's
 
 
+@server.asking(store.tracking_uri)
 def publish(params: Params, scores: dict[str, Any], cards: dict[str, str], root: str | Path = ".") -> Registration:
     """Restore and tag the runs of this workspace, register every scored arm, and set the aliases.
 

@@ -21,7 +21,7 @@ from typing import Any
 from grandrounds import files, runtime
 from grandrounds.errors import UserError, unknown
 from grandrounds.params import ITEMS, Params, load
-from grandrounds.tracking import checkpoints, launch, lock, store
+from grandrounds.tracking import checkpoints, launch, lock, server, store
 from grandrounds.tracking.position import position
 from grandrounds.tracking.progress import duration
 from grandrounds.tracking.writer import Writer
@@ -161,8 +161,8 @@ def stage_run(
             files.write_json(run.folder / "run.json", record)
     if writer.problem:
         console.print(
-            f"  warning: MLflow at {store.tracking_uri()} has no whole record of this run ({writer.problem}); "
-            f"it is in {run.folder / 'run.json'}, from which `publish` restores it",
+            f"  warning: MLflow at {server.shown(store.tracking_uri())} has no whole record of this run "
+            f"({writer.problem}); it is in {run.folder / 'run.json'}, from which `publish` restores it",
             style="yellow", markup=False,
         )  # fmt: skip
     closing = f"  done in {duration(record['seconds'])}, peak {record['peak_mib']:.0f} MiB"

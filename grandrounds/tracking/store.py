@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grandrounds.errors import UserError
+from grandrounds.errors import UserError, one_line
 from grandrounds.params import root
+from grandrounds.tracking import server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,8 +45,12 @@ def connect() -> "tuple[MlflowClient, str]":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 would be minutes of silence
+    # a server that answered once and is restarted is waited for: 2 + 4 + 8 + 16 + 32 s
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = tracking_uri()
+    if server.remote(uri):
+        server.check(uri)
     if not uri.startswith("sqlite:"):
         return _connect(uri, None)
     from filelock import FileLock
@@ -75,7 +80,8 @@ def _connect(uri: str, artifacts: str | None) -> "tuple[MlflowClient, str]":
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
     except MlflowException as error:
-        raise UserError(f"MLflow at {uri}: {' '.join(str(error).split())}; see MLFLOW_TRACKING_URI") from error
+        text = one_line(str(error)).replace(uri, server.shown(uri))
+        raise UserError(f"MLflow at {server.shown(uri)}: {text}; see MLFLOW_TRACKING_URI") from error
     if experiment is None:
         try:
             return client, client.create_experiment(EXPERIMENT, artifact_location=artifacts)

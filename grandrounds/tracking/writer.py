@@ -2,6 +2,7 @@
 
 Importing mlflow and opening its store take 3.5 s, as long as some stages. Here they happen while the stage imports
 torch. And when a stage is killed by any signal, its pipe closes, and the run is marked KILLED rather than left RUNNING.
+A server that goes away is waited for while the stage works, and a little longer; until it ends, the stage never waits.
 
 The two talk in JSON lines: `start`, `metrics`, `artifact`, `checkpoint`, `end` down, and up `{"run_id"}`, `{"done"}` or
 `{"error"}`.
@@ -10,19 +11,27 @@ The two talk in JSON lines: `start`, `metrics`, `artifact`, `checkpoint`, `end` 
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from grandrounds.tracking import checkpoints, store
+from grandrounds.errors import UserError
+from grandrounds.tracking import checkpoints, server, store
 
 PATIENCE = 90.0  # seconds that a finished stage waits for its run to be written
+GRACE = 50.0  # of these, seconds in which a server that had answered may come back
+STRANGER = 5.0  # and one that never did
+TRIES = 3  # of a file that the store refuses, so that a full one holds up no metrics
+
+T = TypeVar("T")
 
 
 class Writer:
@@ -87,11 +96,24 @@ def _now() -> int:
 class _Run:
     """The MLflow run, in the writer process."""
 
-    def __init__(self, start: dict[str, Any]) -> None:
-        self.client, self.experiment = store.connect()
-        run = self.client.create_run(self.experiment, start["time"], start["tags"], start["name"])
-        self.id = run.info.run_id
-        log_record(self.client, self.id, start["params"], start["inputs"], start["sources"])
+    def __init__(self, patience: "_Patience") -> None:
+        self.id = self.problem = ""
+        self.client, self.experiment = patience.until_done(store.connect)
+
+    def open(self, start: dict[str, Any], patience: "_Patience") -> None:
+        token = {"grandrounds.attempt": uuid.uuid4().hex}
+        self.id = patience.until_done(lambda: self._create(start, token))
+        record = start["params"], start["inputs"], start["sources"]
+        patience.until_done(lambda: log_record(self.client, self.id, *record))
+
+    def _create(self, start: dict[str, Any], token: dict[str, str]) -> str:
+        """The server may have made the run and gone away before it said so."""
+        ((name, value),) = token.items()
+        made = self.client.search_runs([self.experiment], f"tags.`{name}` = '{value}'")
+        run = made[0] if made else self.client.create_run(
+            self.experiment, start["time"], {**start["tags"], **token}, start["name"]
+        )  # fmt: skip
+        return str(run.info.run_id)
 
     def metrics(self, body: dict[str, Any]) -> None:
         from mlflow.entities import Metric
@@ -110,13 +132,57 @@ class _Run:
 
         experiment, now = self.client.get_run(self.id).info.experiment_id, _now()
         tags = {**body["tags"], "mlflow.parentRunId": self.id}
-        run_id = self.client.create_run(experiment, now, tags, body["name"]).info.run_id
+        same = f"tags.`mlflow.parentRunId` = '{self.id}' and attributes.run_name = '{body['name']}'"
+        made = self.client.search_runs([experiment], same)  # by a try that the server did not live to answer
+        run_id = (made[0] if made else self.client.create_run(experiment, now, tags, body["name"])).info.run_id
         metrics = [Metric(name, value, now, 0) for name, value in body["metrics"].items()]
         self.client.log_batch(run_id, metrics, [Param(key, str(value)) for key, value in body["params"].items()])
         self.client.set_terminated(run_id)
 
     def end(self, body: dict[str, Any]) -> None:
-        self.client.set_terminated(self.id, body["status"], body["time"])
+        whole = not (self.problem and body["status"] == "FINISHED")  # if not, `publish` makes another from run.json
+        self.client.set_terminated(self.id, body["status"] if whole else "FAILED", body["time"])
+
+
+class _Patience:
+    """How long a server that is away is waited for: as long as the stage works, and a little longer.
+
+    The stage's messages are read at once, by a thread: were they left in the pipe, a full one would stop the stage.
+    """
+
+    def __init__(self) -> None:
+        self.messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.known = False  # the server has answered
+        self._ended: float | None = None
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            message = json.loads(line)
+            if message["kind"] == "end":
+                self._ended = time.monotonic()
+            self.messages.put(message)
+        self._ended = self._ended or time.monotonic()
+        self.messages.put(None)  # the stage is gone
+
+    def until_done(self, work: Callable[[], T], tries: int = 0) -> T:
+        """The result of `work`, done anew after an error that may pass; `tries`: refusals of a server that is there."""
+        pause, number = 0.5, 0
+        while True:
+            try:
+                found = work()
+            except Exception as error:
+                number += not server.away(error)
+                if 0 < tries == number or not server.passing(error) or self._over():
+                    raise
+            else:
+                self.known = True
+                return found
+            time.sleep(pause)
+            pause = min(2 * pause, 4.0)
+
+    def _over(self) -> bool:
+        return self._ended is not None and time.monotonic() - self._ended > (GRACE if self.known else STRANGER)
 
 
 def log_record(
@@ -147,8 +213,8 @@ def batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
         yield rows[first : first + size]
 
 
-def main() -> None:
-    """Read messages until `end`, or until the stage is gone."""
+def main() -> int:
+    """Read messages until `end`, or until the stage is gone; the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     up = os.fdopen(os.dup(1), "w", buffering=1)
@@ -159,26 +225,48 @@ def main() -> None:
             print(json.dumps(message), file=up)
 
     run: _Run | None = None
+    patience = _Patience()
+    # a server's every request is tried anew here, where it can be given up when the stage ends
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     try:
-        for line in sys.stdin:
-            message = json.loads(line)
+        while message := patience.messages.get():
             kind = message.pop("kind")
             if kind == "start":
-                run = _Run(message)
+                run = _Run(patience)
+                run.open(message, patience)
                 say(run_id=run.id)
             elif run is not None:
-                getattr(run, kind)(message)
+                _carry_out(run, kind, message, patience)
             if kind == "end":
-                return  # the run is whole
-        if run is not None:
-            run.end({"status": "KILLED", "time": _now()})
+                break
+        if run is not None and message is None:
+            _carry_out(run, "end", {"status": "KILLED", "time": _now()}, patience)
     except Exception as error:  # every kind: the stage prints it and goes on
-        say(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
-        if run is not None:
-            run.end({"status": "FAILED", "time": _now()})  # not whole: `publish` makes another from run.json
-        sys.exit(1)
+        say(error=_reason(error))
+        if run is not None and run.id:
+            with contextlib.suppress(Exception):  # the server is away: `publish` marks it, and makes another
+                run.end({"status": "FAILED", "time": _now()})
+        return 1
+    if run is not None and run.problem:
+        say(error=run.problem)
+    return 0
+
+
+def _carry_out(run: _Run, kind: str, body: dict[str, Any], patience: _Patience) -> None:
+    """One message. A file that the store does not take is told of at the end: metrics still go to the database."""
+    if kind not in ("artifact", "checkpoint"):
+        patience.until_done(lambda: getattr(run, kind)(body))
+        return
+    try:
+        patience.until_done(lambda: getattr(run, kind)(body), TRIES)
+    except Exception as error:
+        run.problem = run.problem or _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    text = server.plain(error, store.tracking_uri())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":
-    main()
-    os._exit(0)  # every transaction is committed; tearing down mlflow's modules would take another half second
+    os._exit(main())  # every transaction is committed; tearing down mlflow's modules would take another half second

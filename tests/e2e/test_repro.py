@@ -11,17 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from reduced import ARMS, clone
+from projects import ARMS, copied, dvc, environment, ours
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clone(tmp_path_factory.mktemp("clone") / "grand rounds")
-
-
-def environment() -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
-    return ours | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}", "PYTHONUNBUFFERED": "1"}
+    return copied(tmp_path_factory.mktemp("clone") / "grand rounds")
 
 
 def killed_while(project: Path, stage: str) -> None:
@@ -39,23 +34,6 @@ def killed_while(project: Path, stage: str) -> None:
     time.sleep(3)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-
-
-def dvc(project: Path, *arguments: str) -> tuple[str, float]:
-    begin = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
-    return done.stdout, time.monotonic() - begin
-
-
-def ours(project: Path, *words: str) -> str:
-    """One of our own commands in a process of its own; what it prints."""
-    command = [sys.executable, "-m", "grandrounds.cli", *words]
-    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 def lineage_is_true(project: Path) -> None:

@@ -53,8 +53,8 @@ class Postgres:
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database]
         return self.run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *where, "-c", text).strip()
 
-    def __call__(self, scheme: str = "postgresql") -> str:
-        """`postgresql://` for MLflow; `postgresql+asyncpg` for Prefect."""
+    def __call__(self, scheme: str = "postgresql+psycopg2") -> str:
+        """As MLflow takes it: SQLAlchemy 2.1 reads plain `postgresql` as psycopg 3. Prefect: `postgresql+asyncpg`."""
         name = f"grandrounds_{next(self._numbers)}"
         self.sql(f"CREATE DATABASE {name}")
         return f"{scheme}://{USER}@127.0.0.1:{self.port}/{name}"

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 def test_postgres_gives_a_fresh_database_each_time(postgres) -> None:
     import psycopg2
 
-    first, second = postgres(), postgres()
+    first, second = postgres("postgresql"), postgres("postgresql")
     assert first != second
     with psycopg2.connect(first) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE kept (n integer)")

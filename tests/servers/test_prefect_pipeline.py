@@ -8,7 +8,7 @@ import chromium
 import pytest
 import yaml
 from prefects import Site
-from reduced import clone
+from projects import copied
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("scheduled")
-    found = Site(clone(folder / "grand rounds"), folder / "home", f"sqlite+aiosqlite:///{folder / 'prefect.db'}")
+    found = Site(copied(folder / "grand rounds"), folder / "home", f"sqlite+aiosqlite:///{folder / 'prefect.db'}")
     try:
         with found.work():
             yield found

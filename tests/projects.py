@@ -1,7 +1,10 @@
-"""The whole pipeline made small: parameters for a minute's run, and a copy of the repository that has them."""
+"""A copy of this repository in a folder of its own, on reduced parameters, and its commands as real processes."""
 
+import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -33,8 +36,8 @@ def reduced(params: dict) -> dict:
     return params
 
 
-def clone(folder: Path) -> Path:
-    """A copy of what git would commit, with reduced parameters and no results, committed."""
+def copied(folder: Path) -> Path:
+    """A copy of what git would commit, with reduced parameters and no results."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
         result = name == "dvc.lock" or (name.startswith("reports/") and not name.endswith(".gitkeep"))
@@ -49,3 +52,28 @@ def clone(folder: Path) -> Path:
             ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command], cwd=folder, check=True
         )
     return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without what belongs to another project or server, and `more`."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"
+    return ours | {"PATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+def dvc(project: Path, *arguments: str, **more: str) -> tuple[str, float]:
+    """What a DVC command printed, and its seconds; `more` are variables of its environment."""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=project, env=environment(**more), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
+    return done.stdout, time.monotonic() - begin
+
+
+def ours(project: Path, *words: str, **more: str) -> str:
+    """One of our own commands in a process of its own; what it prints."""
+    command = [sys.executable, "-m", "grandrounds.cli", *words]
+    done = subprocess.run(command, cwd=project, env=environment(**more), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
