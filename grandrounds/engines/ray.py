@@ -28,6 +28,8 @@ from grandrounds.params import Params, RayEngine, Sampling
 
 AHEAD = 2  # deals of one actor under way: it never waits for us, and a loss costs little
 STORE = 512 * 2**20  # bytes of shared memory for what travels on one machine: requests and completions
+CODE = Path(__file__).resolve().parents[2]  # the folder that the package is imported from
+SAID = 400  # characters of Ray's report of a loss: its beginning and its end
 Build = Callable[..., Engine]  # (model=, adapter=) -> engine
 
 
@@ -84,8 +86,9 @@ class RayPool:
     ) -> None:
         """`images`: the folder of the questions' pictures, below the folder that we are in."""
         self.settings, self._where, self._model = settings, where, model
-        for folder in filter(None, (model, adapter)):
-            need(folder)
+        for folder in (model, adapter):
+            if folder is not None:
+                need(folder)
         self._ray = _session.join(settings, where)
         weakref.finalize(self, _session.leave)
         _check_gpus(self._ray, settings, where)
@@ -146,7 +149,7 @@ class RayPool:
             errors.RayActorError, errors.NodeDiedError, errors.WorkerCrashedError, errors.OutOfMemoryError,
             errors.ObjectLostError, errors.LocalRayletDiedError,
         ) as error:  # fmt: skip
-            self._lost(place, waiting, one_line(str(error), 300))
+            self._lost(place, waiting, str(error))
             return
         if place.loading is not None:
             place.loading, place.losses = None, 0
@@ -154,8 +157,9 @@ class RayPool:
             place.asked.popleft()
             yield from completions
 
-    def _lost(self, place: _Place, waiting: deque[Deal], reason: str) -> None:
+    def _lost(self, place: _Place, waiting: deque[Deal], error: str) -> None:
         """Count the loss, to the deal that was being answered or to the place; what the actor had waits again."""
+        reason = one_line(error if len(error) < SAID else f"{error[: SAID // 2]} ... {error[-SAID // 2 :]}")
         deals = [deal for _, deal in place.asked]
         suspect: _Place | Deal = deals[0] if deals else place
         suspect.losses += 1
@@ -260,9 +264,10 @@ def _begin(ray: Any, settings: RayEngine, where: str) -> None:
     if settings.address is None:
         cpus = max(1, round(settings.actors * settings.cpus + 0.5))  # a count for Ray; threads are ours to deal
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": STORE}
+    code = {"env_vars": {"PYTHONPATH": str(CODE)}}  # the program that this process runs, not what a node has installed
     with _own_signals():
         try:
-            ray.init(**options, log_to_driver=False, logging_level="ERROR")
+            ray.init(**options, runtime_env=code, log_to_driver=False, logging_level="ERROR")
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             told = f"{where}.address: Ray at {settings.address} cannot be joined"
             if settings.address is None:
