@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from grandrounds.domain import prompts
 from grandrounds.encoding import Encoder
 from grandrounds.engines.protocol import Completion, Request
+from grandrounds.engines.ray import RayPool, placed
 from grandrounds.errors import UserError
 from grandrounds.params import RayEngine, Sampling, load
 
@@ -63,8 +64,8 @@ def dying(model, adapter) -> Echo:
 
 def here(build, tiny, **changes):
     """A pool over something that loads no model."""
-    from grandrounds.engines.ray import RayPool
-
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the actors cannot import a test
     return RayPool(settings(**changes), build, tiny.folder, None, Path("images"), "filter.engine")
 
 
@@ -105,8 +106,8 @@ def test_two_actors_say_what_one_engine_says_and_a_killed_one_changes_nothing(ti
     found: dict[str, Completion] = {}
     for completion in engine.generate(iter(asked), SAMPLING):
         if not found:
-            (victim, *_) = actor_processes()
-            os.kill(victim, signal.SIGKILL)
+            for victim in actor_processes():
+                os.kill(victim, signal.SIGKILL)
         assert completion.id not in found
         found[completion.id] = completion
     assert found == alone
@@ -163,8 +164,11 @@ def test_an_iterable_without_end_is_dealt_as_it_is_asked_for(tiny, tmp_path) -> 
 
 
 def test_what_cannot_be_is_said_before_ray_starts(tiny, monkeypatch) -> None:
+    params = load(ROOT / "params.yaml")
+    on_cpu = params.model_copy(update={"compute": params.compute.model_copy(update={"device": "cpu"})})
     with pytest.raises(UserError, match=r"^filter\.engine\.gpus: 1 was given, but compute\.device is 'cpu'"):
-        pool(tiny, gpus=1)
+        placed(on_cpu, settings(gpus=1), "filter.engine")
+    assert placed(params, settings(), "filter.engine").compute.device == "cpu"  # whatever else the node has
     with pytest.raises(ValidationError, match="vllm needs a GPU"):
         settings(holds={"type": "vllm"})
     with pytest.raises(ValidationError, match="address"):
