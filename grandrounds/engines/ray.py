@@ -231,7 +231,8 @@ class _Session:
     """Ray as this process uses it: begun for the first pool, ended with the last."""
 
     def __init__(self) -> None:
-        self._pools, self._ours = 0, False
+        self._pools = 0
+        self._ray: Any = None  # where we began it
 
     def join(self, settings: RayEngine, where: str) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -243,17 +244,15 @@ class _Session:
             ) from None
         if not ray.is_initialized():
             _begin(ray, settings, where)
-            self._ours = True
+            self._ray = ray
         self._pools += 1
         return ray
 
     def leave(self) -> None:
-        import ray
-
         self._pools -= 1
-        if self._ours and not self._pools:
-            self._ours = False
-            ray.shutdown()
+        if self._ray is not None and not self._pools:
+            self._ray.shutdown()
+            self._ray = None
 
 
 _session = _Session()
