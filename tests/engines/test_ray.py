@@ -48,7 +48,7 @@ class Echo:
             if each.id.startswith("refused"):
                 raise UserError(f"question {each.id}: not readable; mend it")
             if each.id not in done:
-                yield Completion(each.id, f"said {each.id}", os.getpid(), True)
+                yield Completion(each.id, f"said {each.id}", 1, True)
 
 
 def echo(model, adapter, notes: Path) -> Echo:
@@ -139,7 +139,7 @@ def test_losses_and_mistakes_end_in_one_line(tiny, tmp_path) -> None:
         list(told.generate(named(tiny, "a", "b", "deadly", "e", "f"), SAMPLING))
     with pytest.raises(UserError, match=r"^question refused: not readable; mend it$"):
         list(told.generate(named(tiny, "refused"), SAMPLING))
-    assert len({each.tokens for each in told.generate(named(tiny, *"abcdefgh"), SAMPLING)}) == 2  # both go on
+    assert sorted(each.id for each in told.generate(named(tiny, *"abcdefgh"), SAMPLING)) == [*"abcdefgh"]  # it goes on
     with pytest.raises(UserError, match="no weights; run `dvc checkout"):
         list(here(unloadable, tiny).generate(named(tiny, "a"), SAMPLING))
     with pytest.raises(UserError, match=r"2 actors were lost over loading .*; give an actor more memory"):
