@@ -10,7 +10,7 @@ from typing import Any
 from grandrounds import files
 from grandrounds.domain.memory import CONTEXT, GIB, MARGIN, SHAPES, Shape, Step, estimate, shape, smallest_accumulation
 from grandrounds.errors import UserError
-from grandrounds.params import HubModel, Params, VllmEngine
+from grandrounds.params import HubModel, Params, RayEngine, VllmEngine
 
 PROMPT = 512  # tokens of a question with instruction and options: long vignettes; docs/your-own-model.md
 PATCH = 28  # a side, in pixels, of what becomes one visual token
@@ -58,8 +58,11 @@ def needs(params: Params, limit: float | None = None) -> Iterator[Need]:
         ("filter", params.filter.engine, params.filter.sampling.max_new_tokens),
         ("predict", params.predict.engine, params.predict.sampling.max_new_tokens),
     ):
+        key = f"{stage}.engine"
+        if isinstance(engine, RayEngine):
+            key, engine = f"{key}.holds", engine.holds
         if engine.type in ("transformers", "vllm"):
-            yield _serving(stage, engine, model, width, tokens, limit)
+            yield _serving(stage, key, engine, model, width, tokens, limit)
     machine: dict[str, Any] = {"width": width, "devices": params.compute.processes * params.compute.machines}
     machine["sharded"] = params.compute.launch == "fsdp"
     for key, division, step in steps(params, model):
@@ -95,16 +98,18 @@ def steps(params: Params, model: Shape) -> Iterator[tuple[str, str, Step]]:
         )  # fmt: skip
 
 
-def _serving(stage: str, engine: object, model: Shape, width: int, tokens: int, limit: float | None) -> Need:
+def _serving(
+    stage: str, where: str, engine: object, model: Shape, width: int, tokens: int, limit: float | None
+) -> Need:
     """Weights and room for caches: vLLM's share of the GPU, or what the transformers engine is given."""
     weights = float(model.parameters() * width)
     row = (PROMPT + tokens) * 2 * model.kv * model.layers * width
     if isinstance(engine, VllmEngine):
         room = max(float(row), engine.memory * limit - weights) if limit else float(row)
-        key, share = f"{stage}.engine.memory", engine.memory
+        key, share = f"{where}.memory", engine.memory
     else:
         room = engine.memory * GIB  # type: ignore[attr-defined]
-        key, share = f"{stage}.engine.memory", 1.0
+        key, share = f"{where}.memory", 1.0
     total = weights + room + CONTEXT
     fits = limit is None or (weights + row + CONTEXT <= share * limit and total <= limit + CONTEXT)
     told = f"{key}, or {stage}.sampling.max_new_tokens; the weights alone are {weights / GIB:.1f} GiB"

@@ -13,7 +13,7 @@ from grandrounds.domain.traces import choose
 from grandrounds.engines import factory
 from grandrounds.engines.journal import Journal, journal
 from grandrounds.engines.protocol import Completion, Request
-from grandrounds.params import Distill, Params, Reference, TransformersEngine, VllmEngine
+from grandrounds.params import Distill, FolderSettings, Params, RayEngine, Reference
 from grandrounds.records import MODALITIES, Difficulty, Question, Trace
 from grandrounds.tracking import lock
 from grandrounds.tracking.progress import progress
@@ -126,8 +126,9 @@ def provenance(settings: Distill) -> tuple[str, str]:
     engine = settings.teacher
     if isinstance(engine, Reference):
         return "reference", ""
-    if isinstance(engine, TransformersEngine | VllmEngine):
-        return f"{engine.type} {TEACHER}", lock.digest(TEACHER).md5
+    if isinstance(engine, FolderSettings):
+        held = engine.holds if isinstance(engine, RayEngine) else engine
+        return f"{held.type} {TEACHER}", lock.digest(TEACHER).md5
     return f"{engine.type} {engine.model}", engine.model
 
 

@@ -1,17 +1,18 @@
 """From the settings of an engine to the engine."""
 
+from functools import partial
 from pathlib import Path
 
 from grandrounds import lora, models, runtime
 from grandrounds.encoding import Encoder
 from grandrounds.engines.protocol import Engine
-from grandrounds.params import GeminiEngine, OpenAIEngine, Params, TransformersEngine, VllmEngine
+from grandrounds.params import FolderSettings, Params, RayEngine, RemoteSettings, TransformersEngine, VllmEngine
 
 IMAGES = Path("data/curated/images")
 
 
 def make(
-    settings: TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine,
+    settings: FolderSettings | RemoteSettings,
     model: str | Path,
     params: Params,
     seed: int,
@@ -37,6 +38,11 @@ def make(
         from grandrounds.engines.vllm import VllmInProcess
 
         return VllmInProcess(settings, model, adapter, params.compute.precision, seed, IMAGES)
+    if isinstance(settings, RayEngine):
+        from grandrounds.engines.ray import RayPool, placed
+
+        build = partial(make, settings.holds, params=placed(params, settings, where), seed=seed, where=f"{where}.holds")
+        return RayPool(settings, build, model, adapter, IMAGES, where)
     from grandrounds.engines import replies
     from grandrounds.engines.remote import RemoteEngine
 

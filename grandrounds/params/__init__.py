@@ -8,9 +8,11 @@ from grandrounds.params.compute import Compute
 from grandrounds.params.curate import Curate, Labeller
 from grandrounds.params.distill import Distill, Gates, Reference
 from grandrounds.params.engines import (
+    FolderSettings,
     GeminiEngine,
     OpenAIEngine,
     Price,
+    RayEngine,
     RemoteSettings,
     Sampling,
     TransformersEngine,
@@ -84,6 +86,7 @@ __all__ = [
     "FileSource",
     "FilesOnly",
     "Filter",
+    "FolderSettings",
     "Full",
     "Gates",
     "Gba",
@@ -117,6 +120,7 @@ __all__ = [
     "Publish",
     "PublishedSource",
     "Ram",
+    "RayEngine",
     "Reference",
     "ReferenceJudge",
     "RemoteSettings",

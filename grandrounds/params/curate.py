@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from grandrounds.params.engines import AnyEngine, Sampling, TransformersEngine, VllmEngine
+from grandrounds.params.engines import AnyEngine, FolderSettings, Sampling
 from grandrounds.params.section import Fraction, Name, Section
 from grandrounds.params.sources import AnySource, Duplicates, EmbeddedSource, SpecialtyRule
 
@@ -19,8 +19,8 @@ class Labeller(Section):
 
     @model_validator(mode="after")
     def _model_where_one_is_loaded(self) -> Self:
-        if (self.model is None) == isinstance(self.engine, TransformersEngine | VllmEngine):
-            raise ValueError("'model', a folder, goes with the engines transformers and vllm, and with no other")
+        if (self.model is None) == isinstance(self.engine, FolderSettings):
+            raise ValueError("'model', a folder, goes with the engines transformers, vllm and ray, and with no other")
         return self
 
 

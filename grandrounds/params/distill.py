@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from grandrounds.params.engines import GeminiEngine, OpenAIEngine, Sampling, TransformersEngine, VllmEngine
+from grandrounds.params.engines import FolderSettings, RemoteSettings, Sampling, TransformersEngine
 from grandrounds.params.section import Fraction, Section
 
 
@@ -26,9 +26,7 @@ class Gates(Section):
 
 class Distill(Section):
     questions: Literal["filtered", "train"] = "train"
-    teacher: Annotated[
-        TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine | Reference, Field(discriminator="type")
-    ] = TransformersEngine()
+    teacher: Annotated[FolderSettings | RemoteSettings | Reference, Field(discriminator="type")] = TransformersEngine()
     n: PositiveInt = 3
     choose: Literal["first", "shortest", "longest", "facts"] = "first"  # of the right samples that pass the gates
     gates: Gates = Gates()

@@ -71,6 +71,31 @@ class GeminiEngine(_Endpoint):
     concurrency: PositiveInt = 4
 
 
+class RayEngine(Section):
+    """Many transformers or vLLM engines at once, each in a Ray actor, on this machine or over a cluster (the extra
+    `ray`). Neither their number nor their loss changes what is said.
+    """
+
+    type: Literal["ray"]
+    holds: Annotated[TransformersEngine | VllmEngine, Field(discriminator="type")] = TransformersEngine()
+    actors: PositiveInt = 2
+    gpus: Annotated[float, Field(ge=0, le=1)] = 1.0  # an actor's: 0 is the CPU, 0.5 lets two share a GPU
+    cpus: PositiveFloat = 1.0  # an actor's, and the threads that it computes on
+    address: Annotated[str, Field(pattern=r"^(auto|(ray://)?[^\s/@?#]+:\d+)$")] | None = (
+        None  # None: this machine alone
+    )
+    deal: PositiveInt = 1024  # requests an actor gets at once; two such deals an actor are under way
+    losses: Annotated[int, Field(ge=0)] = 3  # actors that one deal may lose, or one place may lose while loading
+    wait: PositiveFloat = 900.0  # seconds in which one actor has to be ready
+
+    @model_validator(mode="after")
+    def _vllm_has_a_gpu(self) -> Self:
+        if isinstance(self.holds, VllmEngine) and not self.gpus:
+            raise ValueError("'gpus' is 0, but vllm needs a GPU: 1, or a share of one")
+        return self
+
+
 RemoteSettings = OpenAIEngine | GeminiEngine
-AnyEngine = Annotated[TransformersEngine | VllmEngine | OpenAIEngine | GeminiEngine, Field(discriminator="type")]
-LocalEngine = Annotated[TransformersEngine | VllmEngine, Field(discriminator="type")]  # loads adapters by folder
+FolderSettings = TransformersEngine | VllmEngine | RayEngine  # engines that load a model's folder, and an adapter's
+AnyEngine = Annotated[FolderSettings | RemoteSettings, Field(discriminator="type")]
+FolderEngine = Annotated[FolderSettings, Field(discriminator="type")]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from grandrounds.params.engines import LocalEngine, Sampling, TransformersEngine
+from grandrounds.params.engines import FolderEngine, Sampling, TransformersEngine
 from grandrounds.params.section import Name, Section
 
 
@@ -18,6 +18,6 @@ class Arm(Section):
 class Predict(Section):
     splits: tuple[Literal["val", "test", "unseen"], ...] = ("val", "test", "unseen")
     prompts: tuple[Literal["reasoning", "no_reasoning"], ...] = ("reasoning", "no_reasoning")
-    engine: LocalEngine = TransformersEngine()
+    engine: FolderEngine = TransformersEngine()
     sampling: Sampling = Sampling(temperature=0.0)
     arms: dict[Name, Arm]

@@ -28,7 +28,7 @@ from grandrounds.tracking.writer import Writer
 
 PACKAGES = (
     "grandrounds", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bert-score",
-    "numpy", "pyarrow", "dvc", "mlflow", "prefect", "vllm",
+    "numpy", "pyarrow", "dvc", "mlflow", "prefect", "vllm", "ray",
 )  # fmt: skip
 SHOWN = 3  # warnings of one kind on the terminal
 LISTED = 10_000  # files of source folders in run.json, at most; of more, only the folder's md5 is kept
