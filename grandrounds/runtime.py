@@ -40,8 +40,7 @@ def prepare(params: Params) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    fetched = [each for each in params.curate.sources.values() if isinstance(each, FileSource) and each.repository]
-    if params.base.model.type != "hub" and not fetched:
+    if not fetched(params):
         for name in OFFLINE:  # so that nothing ever waits for a network
             os.environ[name] = "1"
     threads = str(_threads(params))
@@ -52,6 +51,14 @@ def prepare(params: Params) -> None:
     _quiet_warnings()
     if "torch" in sys.modules:
         torch_threads()
+
+
+def fetched(params: Params) -> list[str]:
+    """The repositories on the Hugging Face hub that the pipeline of these params reads."""
+    sources = [each.repository for each in params.curate.sources.values() if isinstance(each, FileSource)]
+    model = params.base.model
+    models = [model.base.repository, model.teacher.repository] if model.type == "hub" else []
+    return [*models, *filter(None, sources)]
 
 
 def _threads(params: Params) -> int:

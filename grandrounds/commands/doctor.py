@@ -12,22 +12,23 @@ if TYPE_CHECKING:
 def doctor(
     recipe: Annotated[str, typer.Option(help="Estimate the GPU memory that a recipe needs, instead.")] = "",
     memory: Annotated[float, typer.Option(min=0, help="GiB of a GPU to fit into; 0: of those found here.")] = 0.0,
+    online: Annotated[bool, typer.Option("--online", help="Ask the model hub too whether it answers.")] = False,
 ) -> None:
     """Check this machine and checkout, and say how to mend what is wrong."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    if not (_fits(recipe, memory, console) if recipe else _healthy(console)):
+    if not (_fits(recipe, memory, console) if recipe else _healthy(console, online)):
         raise typer.Exit(1)
 
 
-def _healthy(console: "Console") -> bool:
+def _healthy(console: "Console", online: bool) -> bool:
     from rich.text import Text
 
     from grandrounds.doctor import examine
 
     bad = 0
-    for each in examine(Path.cwd()):
+    for each in examine(Path.cwd(), online):
         bad += each.state == "bad"
         style = {"ok": "green", "note": "yellow", "bad": "bold red"}[each.state]
         line = Text(f"{each.state:5}", style=style).append(f"{each.what}: {each.found}", style="default")

@@ -1,0 +1,88 @@
+"""The checkout: params.yaml, DVC, git, whether it can be written to, and the clock against its newest commit."""
+
+import subprocess
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from grandrounds.doctor.finding import Finding
+from grandrounds.errors import UserError, one_line
+
+WRITTEN = (".", "data", "models", "reports", ".dvc", ".mlflow", ".prefect", ".scratch")  # those that are there
+SLACK = 600  # seconds that the clock may be behind the newest commit: two machines never agree to the second
+
+
+def params(root: Path) -> Finding:
+    from grandrounds.params import load
+
+    try:
+        load(root / "params.yaml")
+    except UserError as error:
+        return Finding("bad", "params.yaml", str(error), "mend that line, or `grandrounds recipe use embedded`")
+    return Finding("ok", "params.yaml", "valid")
+
+
+def dvc(root: Path) -> Finding:
+    if not (root / ".dvc").is_dir():
+        return Finding("bad", "DVC", "not initialised here", "`make setup`, or `dvc init` in the project folder")
+    if not (root / "dvc.lock").is_file():
+        return Finding("note", "DVC", "initialised; nothing was run yet", "`make repro` or `grandrounds run`")
+    return Finding("ok", "DVC", "initialised; dvc.lock is there")
+
+
+def git(root: Path) -> Finding:
+    inside, said = _git(root, "rev-parse", "--is-inside-work-tree")
+    if not inside:
+        why = f" ({said})" if "dubious ownership" in said else ""
+        mend = "`git init`, then `git commit`: without it no record names its code, and there are no experiments"
+        return Finding("note", "git", f"this folder is in no git repository{why}", mend)
+    born, commit = _git(root, "rev-parse", "--short", "--verify", "HEAD")
+    if not born:
+        return Finding("note", "git", "no commit yet", "`git add -A && git commit`: experiments stand on a commit")
+    from grandrounds.tracking.stage import OWNED_BY_DVC
+
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *OWNED_BY_DVC)[1].splitlines()
+    told, mends = [f"commit {commit}"], []
+    if _git(root, "rev-parse", "--is-shallow-repository")[1] == "true":
+        told.append("a shallow clone")
+        mends.append("`git fetch --unshallow`: compare, and lineage of older models, read earlier commits")
+    if changes:
+        told.append(f"{len(changes)} tracked {'file' if len(changes) == 1 else 'files'} with changes")
+        mends.append("`git commit` before a run that is to be kept: its run.json will say `dirty`")
+    return Finding("note" if mends else "ok", "git", ", ".join(told), "; ".join(mends))
+
+
+def writable(root: Path) -> Finding:
+    """By writing, as permission bits tell nothing of a read-only mount, nor of what root may do."""
+    for name in WRITTEN:
+        folder = root / name
+        if not folder.is_dir():
+            continue
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            mend = f"`chmod u+w {name}`, or copy the checkout to where you may write; reading commands work here"
+            return Finding("bad", "writable", f"{folder} cannot be written to ({error.strerror})", mend)
+    return Finding("ok", "writable", "the project's folders can be written to")
+
+
+def clock(root: Path) -> Finding:
+    now = time.time()
+    known, newest = _git(root, "log", "-1", "--format=%ct")
+    told = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    if known and newest.isdecimal() and now < int(newest) - SLACK:
+        behind = (int(newest) - now) / 3600
+        mend = "set it (`timedatectl set-ntp true`): lineage takes of equal bytes the run that started last"
+        return Finding("bad", "clock", f"{told}, {behind:.1f} hours before the newest commit", mend)
+    return Finding("ok", "clock", told)
+
+
+def _git(root: Path, *words: str) -> tuple[bool, str]:
+    """(worked, what it said in one line or, when it worked, its whole output)."""
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False, timeout=5)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, one_line(str(error))
+    return (True, done.stdout.strip()) if done.returncode == 0 else (False, one_line(done.stderr, 200))
