@@ -126,13 +126,13 @@ def test_a_recipe_is_an_experiment_and_leaves_the_folder_alone(site: Site) -> No
 
 
 def test_variants_for_docker_and_kubernetes_deploy(site: Site) -> None:
-    template = "deployments/kubernetes-job.json"
+    template = "deploy/prefect/kubernetes-job.json"
     site.prefect("work-pool", "create", "grandrounds-docker", "--type", "docker")
     site.prefect(
         "work-pool", "create", "grandrounds-kubernetes", "--type", "kubernetes", "--base-job-template", template
     )
     folder, image = str(site.project), "registry.example.org/grandrounds:1"
-    site.prefect("deploy", "--all", "--prefect-file", "deployments/docker.yaml", GRANDROUNDS_PROJECT=folder)
-    site.prefect("deploy", "--all", "--prefect-file", "deployments/kubernetes.yaml", GRANDROUNDS_IMAGE=image)
+    site.prefect("deploy", "--all", "--prefect-file", "deploy/prefect/docker.yaml", GRANDROUNDS_PROJECT=folder)
+    site.prefect("deploy", "--all", "--prefect-file", "deploy/prefect/kubernetes.yaml", GRANDROUNDS_IMAGE=image)
     assert site.deployment("reproduce-docker")["job_variables"]["volumes"] == [f"{folder}:/project"]
     assert site.deployment("reproduce-kubernetes")["job_variables"]["image"] == image
