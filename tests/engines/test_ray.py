@@ -130,7 +130,7 @@ def actor_processes() -> list[int]:
 
 @pytest.mark.slow
 def test_losses_and_mistakes_end_in_one_line(tiny, tmp_path) -> None:
-    """One session of Ray, since its pools share it; what stands for a model does as its requests say."""
+    """What stands for a model does as its requests say."""
     say = partial(echo, notes=tmp_path)
     told = here(say, tiny, deal=2, losses=1)
     asked = named(tiny, "a", "b", "once", "c", "d")
@@ -140,12 +140,16 @@ def test_losses_and_mistakes_end_in_one_line(tiny, tmp_path) -> None:
     with pytest.raises(UserError, match=r"^question refused: not readable; mend it$"):
         list(told.generate(named(tiny, "refused"), SAMPLING))
     assert sorted(each.id for each in told.generate(named(tiny, *"abcdefgh"), SAMPLING)) == [*"abcdefgh"]  # it goes on
+
+
+@pytest.mark.slow
+def test_actors_that_cannot_load_or_be_placed_end_in_one_line(tiny, tmp_path) -> None:
     with pytest.raises(UserError, match="no weights; run `dvc checkout"):
         list(here(unloadable, tiny).generate(named(tiny, "a"), SAMPLING))
     with pytest.raises(UserError, match=r"2 actors were lost over loading .*; give an actor more memory"):
         list(here(dying, tiny, losses=1).generate(named(tiny, "a"), SAMPLING))
     with pytest.raises(UserError, match="2 actors of 1 GPU each, but this machine has 0"):
-        here(say, tiny, gpus=1)
+        here(partial(echo, notes=tmp_path), tiny, gpus=1)
 
 
 @pytest.mark.slow
