@@ -161,9 +161,13 @@ def _write(client: "MlflowClient", model: str, version: Any, decision: Decision)
 
 
 def description(card: str, sentence: str) -> str:
-    """A version's description in MLflow, which holds 5000 characters: why it was promoted, then its card."""
-    mark = "> "
+    """A version's description in MLflow, which holds 5000 characters: why it was promoted, then its card.
+
+    Without the card's front matter: MLflow shows that YAML as prose.
+    """
+    mark, front = "> ", "---\n"
     card = card.partition("\n\n")[2] if card.startswith(mark) else card
+    card = card.partition(f"\n{front}")[2].lstrip() if card.startswith(front) else card
     return (f"{mark}{sentence}\n\n{card}" if sentence else card)[:5000]
 
 

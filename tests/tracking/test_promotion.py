@@ -185,3 +185,11 @@ def test_restore_says_which_champion_it_cannot_set(
     done = restoring.restore(published.params)
     assert done.lost == (f"champion (sft, {'0' * 32})",)
     assert selecting.scores_of({"val.accuracy": "0.5", "arm": "1", "val.note": "nan"}) == {"val.accuracy": 0.5}
+
+
+def test_a_description_is_the_reason_and_the_card_without_its_front_matter() -> None:
+    card = "---\nlanguage:\n- en\n---\n\n# sft\n\nFor research only.\n"
+    plain = "# sft\n\nFor research only.\n"
+    assert promotion.description(card, "") == promotion.description(plain, "") == plain
+    said = promotion.description(card, "promoted")
+    assert said == f"> promoted\n\n{plain}" and promotion.description(said, "refused") == f"> refused\n\n{plain}"
