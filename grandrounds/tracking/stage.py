@@ -351,7 +351,7 @@ def _handling(handlers: dict[int, Any]) -> Iterator[None]:
 def task_main(stage: str, body: Callable[[Any, Params], None], items: bool) -> None:
     """`python -m tasks.<stage> [item]`: check item and params, prepare the process, run the body.
 
-    A UserError, or a disk that is full or not ours, is printed as one line. Exit codes: 0, 1 after an error, 130 after Ctrl-C or SIGTERM.
+    A UserError, or a disk that is full or not ours to write, is one line. Exit codes: 0, 1, 130 after Ctrl-C.
     """
     try:
         with _sigterm_as_interrupt():
