@@ -152,6 +152,24 @@ def test_a_stage_on_a_disk_that_fills_says_so_and_runs_again(tmp_path: Path, fil
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.slow
+def test_a_cache_that_fills_is_named_by_the_flow_and_the_stage_runs_again(tmp_path: Path) -> None:
+    project = toy(tmp_path / "project")
+    assert run(sys.executable, "-m", "dvc", "init", "-q", "--no-scm", cwd=project).returncode == 0
+    cache = project / ".dvc/cache"
+    mount(cache, "256k")
+    try:
+        done = ours(project, "run")
+        assert done.returncode == 1 and "No space left on device" in done.stdout + done.stderr, done.stdout
+        assert "Traceback" not in done.stdout + done.stderr and not (project / "dvc.lock").exists()
+        subprocess.run(["mount", "-o", "remount,size=4m", cache], check=True)
+        again = ours(project, "run")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "nothing to run" in ours(project, "run").stdout
+    finally:
+        subprocess.run(["umount", "-l", cache], check=True)
+
+
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
 def test_a_clock_that_is_set_during_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     from grandrounds.params import load
