@@ -130,8 +130,8 @@ def stage_run(
     if not runtime.first():
         yield _beside_the_first(stage, item, params, inputs, outputs)
         return
-    for path in (*outputs, Path("reports", stage, item or "", "run.json")):
-        files.writable(path)
+    for made in (*outputs, Path("reports", stage, item or "", "run.json")):
+        files.writable(made)
     record = _record(stage, item, params, outputs)
     begin = time.monotonic()
     with _sigterm_as_interrupt():
