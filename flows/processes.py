@@ -1,6 +1,7 @@
 """One DVC stage as a process group of its own, with its output in a log; and ending all such groups."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ UNCHANGED = "Stage '{stage}' didn't change, skipping"  # what `dvc repro` prints
 RESTORED = "Stage '{stage}' is cached - skipping run"
 HARD = ((signal.SIGKILL, 5.0),)
 GENTLE = ((signal.SIGINT, 5.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+_SAYS_NOTHING = re.compile(r"ERROR: failed to reproduce [^:]*(: failed to run\b.*)?$|Having any troubles\?")
 
 
 class Groups:
@@ -137,12 +139,15 @@ def last_line(log: Path) -> str:
 
 
 def cause(log: Path) -> str:
-    """The line of a failed stage's log that says why: our own `error: ...` if there is one, else the last but DVC's."""
+    """The line of a failed stage's log that says why: our own `error: ...` if there is one, else the last that tells.
+
+    That is not DVC's on the command that failed; it is when DVC itself did, on a cache that is full.
+    """
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "it did not start"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("error:")]
-    theirs = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+    theirs = [line for line in lines if not _SAYS_NOTHING.match(line)]
     return (ours or theirs or ["no output"])[-1][:300]

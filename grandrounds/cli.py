@@ -20,7 +20,7 @@ from grandrounds.commands import (
     recipe,
     registry,
 )
-from grandrounds.errors import UserError
+from grandrounds.errors import UserError, of_disk
 from grandrounds.params import root
 from grandrounds.tracking import server, store
 
@@ -77,9 +77,12 @@ def main() -> None:
     """The console script: a mistake that the user can mend is one red line on stderr and exit code 1."""
     try:
         server.asking(store.tracking_uri)(app)()
-    except UserError as error:
+    except Exception as error:
+        told = error if isinstance(error, UserError) else of_disk(error)
+        if told is None:
+            raise
         red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
-        print(f"{red}error: {error}{plain}", file=sys.stderr)
+        print(f"{red}error: {told}{plain}", file=sys.stderr)
         sys.exit(1)
 
 

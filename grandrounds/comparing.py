@@ -109,6 +109,10 @@ def resolve(name: str, root: Path) -> Revision:
             return Revision(WORKSPACE, None, root)
         if found := _lines(root, "log", "--all", "--format=%H", f"-S{name}", "--", "reports"):
             return Revision(f"{found[-1][:10]} (run {name[:8]})", found[-1], root)
+    if _lines(root, "rev-parse", "--is-shallow-repository") == ["true"]:
+        raise UserError(
+            f"'{name}': not in this shallow clone; `git fetch --unshallow` brings the commits that it left out"
+        )
     raise UserError(
         f"'{name}': no run of this project; give a Git revision, the name of a DVC experiment (`dvc exp show`), the id "
         "of an MLflow run, or 'workspace'"
@@ -127,7 +131,10 @@ def _lines(root: Path, *words: str) -> list[str]:
 
 
 def _git(root: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
+    try:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UserError("git is not installed: earlier runs are read from its commits; install it first") from None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from grandrounds.errors import UserError
+from grandrounds.errors import UserError, of_disk
 from grandrounds.records import schema
 
 Record = TypeVar("Record")
@@ -77,11 +78,24 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not JSON ({error}); {HOW_TO_GET_BACK.format(path=path)}") from error
 
 
+def writable(path: str | Path) -> None:
+    """Make the folder that `path` is to lie in, and write to it: a UserError now rather than after hours of work."""
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        if told := of_disk(error, folder):
+            raise told from error
+        raise
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file or folder beside `path`, which takes its place when the block ends without an error.
 
-    The block makes either a file or a folder under the name that it is given.
+    The block makes either a file or a folder under the name that it is given. A disk that is full is a UserError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +105,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         _remove(path)
         os.replace(temporary, path)
+    except Exception as error:
+        if told := of_disk(error, path):
+            raise told from error
+        raise
     finally:
         _remove(temporary)
 

@@ -63,7 +63,7 @@ def writable(root: Path) -> Finding:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            mend = f"`chmod u+w {name}`, or copy the checkout to where you may write; reading commands work here"
+            mend = f"`chmod u+w {name}`, or copy the checkout to where you may write"
             return Finding("bad", "writable", f"{folder} cannot be written to ({error.strerror})", mend)
     return Finding("ok", "writable", "the project's folders can be written to")
 

@@ -84,5 +84,8 @@ def fetch(revision: str, path: str, to: Path) -> None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError("experiments need git, which is not installed here") from None
     return done.stdout.strip() if done.returncode == 0 else ""

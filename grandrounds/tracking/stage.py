@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds import files, runtime
-from grandrounds.errors import UserError, unknown
+from grandrounds.errors import UserError, of_disk, unknown
 from grandrounds.params import ITEMS, Params, load
 from grandrounds.tracking import checkpoints, launch, lock, server, store
 from grandrounds.tracking.position import position
 from grandrounds.tracking.progress import duration
-from grandrounds.tracking.writer import Writer
+from grandrounds.tracking.writer import Writer, now
 
 PACKAGES = (
     "grandrounds", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bert-score",
@@ -56,9 +56,8 @@ class StageRun:
         """One row of curves.csv and of MLflow's curves. Names may hold `/`: `curve(3, **{"rewards/format": 1.0})`."""
         row = {name: float(value) for name, value in values.items()}
         self._rows.append({"step": step, **row})
-        now = int(time.time() * 1000)
         # a metric that is not a number is left out, as a gap
-        self._unsent += [[name, value, now, step] for name, value in row.items() if _finite(value)]
+        self._unsent += [[name, value, now(), step] for name, value in row.items() if _finite(value)]
         if time.monotonic() - self._sent > FLUSH:
             self._flush()
 
@@ -67,8 +66,7 @@ class StageRun:
         if runtime.first():
             files.write_json(self.folder / "metrics.json", metrics)
         self.metrics = numbers(metrics)
-        now = int(time.time() * 1000)
-        self._unsent += [[name, value, now, 0] for name, value in self.metrics.items()]
+        self._unsent += [[name, value, now(), 0] for name, value in self.metrics.items()]
 
     def warn(self, *texts: str) -> None:
         """Say what a person should look at; the record has all, the terminal the first few."""
@@ -88,8 +86,7 @@ class StageRun:
             tags = {"grandrounds.stage": self.stage, "grandrounds.item": self.item, checkpoints.IDENTITY: self.identity}
             name = "-".join(filter(None, (self.stage, self.item, f"step-{step}")))
             place = str(folder.resolve()) if folder else ""
-            now = int(time.time() * 1000)
-            self._writer.send("checkpoint", name=name, step=step, time=now, scores=scores, tags=tags, folder=place)
+            self._writer.send("checkpoint", name=name, step=step, time=now(), scores=scores, tags=tags, folder=place)
 
     def child(self, name: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
         """Log one finished trial as a run of its own under this one."""
@@ -133,6 +130,8 @@ def stage_run(
     if not runtime.first():
         yield _beside_the_first(stage, item, params, inputs, outputs)
         return
+    for made in (*outputs, Path("reports", stage, item or "", "run.json")):
+        files.writable(made)
     record = _record(stage, item, params, outputs)
     begin = time.monotonic()
     with _sigterm_as_interrupt():
@@ -150,14 +149,11 @@ def stage_run(
         with _undisturbed():
             record["seconds"] = round(time.monotonic() - begin, 3)
             run._write_curves()
-            _close(run, writer, "FINISHED")
-            record |= {
-                "mlflow_run_id": writer.run_id or "",
-                "metrics": run.metrics,
-                "warnings": run.warnings,
-                "peak_mib": _peak_mib(),
-            }
+            record |= {"metrics": run.metrics, "warnings": run.warnings, "peak_mib": _peak_mib()}
             record["device"] = runtime.device(params) if "torch" in sys.modules else "cpu"
+            files.write_json(run.folder / "run.json", record)  # a full disk shows before MLflow hears of a good end
+            _close(run, writer, "FINISHED")
+            record["mlflow_run_id"] = writer.run_id or ""
             files.write_json(run.folder / "run.json", record)
     if writer.problem:
         console.print(
@@ -227,7 +223,7 @@ def _start(record: dict[str, Any]) -> dict[str, Any]:
     tags = {**run_tags(record), "host": socket.gethostname()}
     if parent := os.environ.get("GRANDROUNDS_PARENT_RUN"):
         tags["mlflow.parentRunId"] = parent
-    return {"name": name, "time": int(time.time() * 1000), "params": flat(record["params"]), "inputs": record["inputs"],
+    return {"name": name, "time": now(), "params": flat(record["params"]), "inputs": record["inputs"],
             "sources": record["sources"], "tags": tags}  # fmt: skip
 
 
@@ -355,7 +351,7 @@ def _handling(handlers: dict[int, Any]) -> Iterator[None]:
 def task_main(stage: str, body: Callable[[Any, Params], None], items: bool) -> None:
     """`python -m tasks.<stage> [item]`: check item and params, prepare the process, run the body.
 
-    A UserError is printed as one line. Exit codes: 0, 1 after an error, 130 after Ctrl-C or SIGTERM.
+    A UserError, or a disk that is full or not ours to write, is one line. Exit codes: 0, 1, 130 after Ctrl-C.
     """
     try:
         with _sigterm_as_interrupt():
@@ -365,12 +361,15 @@ def task_main(stage: str, body: Callable[[Any, Params], None], items: bool) -> N
             if launch.wanted(stage, params.compute):
                 sys.exit(launch.run(stage, sys.argv[1:], params.compute))
             body(item, params)
-    except UserError as error:
-        _say(f"error: {error}", "red")
-        sys.exit(1)
     except KeyboardInterrupt:
         _say(f"{stage}: interrupted; `dvc repro` goes on from here", "yellow")
         sys.exit(130)
+    except Exception as error:
+        told = error if isinstance(error, UserError) else of_disk(error)
+        if told is None:
+            raise
+        _say(f"error: {told}", "red")
+        sys.exit(1)
 
 
 def _item(stage: str, given: list[str], params: Params, items: bool) -> str | None:

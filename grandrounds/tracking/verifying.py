@@ -142,7 +142,10 @@ def in_git(path: str, md5: str, commit: str, root: Path) -> bool:
         return False
 
     def git(*words: str) -> bytes:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).stdout
+        try:
+            return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).stdout
+        except FileNotFoundError:  # no git on this machine
+            return b""
 
     def digest(name: str) -> str:
         return hashlib.md5(git("show", f"{commit}:./{name}"), usedforsecurity=False).hexdigest()

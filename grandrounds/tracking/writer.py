@@ -31,6 +31,8 @@ GRACE = 50.0  # of these, seconds in which a server that had answered may come b
 STRANGER = 5.0  # and one that never did
 TRIES = 3  # of a file that the store refuses, so that a full one holds up no metrics
 
+_EPOCH = time.time() - time.monotonic()  # when the clock that nobody sets was 0
+
 T = TypeVar("T")
 
 
@@ -67,7 +69,7 @@ class Writer:
 
     def close(self, status: str) -> None:
         """Mark the run FINISHED, FAILED or KILLED and wait until that is written."""
-        self.send("end", status=status, time=_now())
+        self.send("end", status=status, time=now())
         self._reader.join(PATIENCE)
         if self._reader.is_alive():
             self.problem = self.problem or f"no answer in {PATIENCE:.0f} s"
@@ -89,8 +91,9 @@ class Writer:
             self.problem = message.get("error", self.problem)
 
 
-def _now() -> int:
-    return int(time.time() * 1000)
+def now() -> int:
+    """Milliseconds since 1970, as MLflow counts: by a clock that nobody sets while the process lives."""
+    return int((_EPOCH + time.monotonic()) * 1000)
 
 
 class _Run:
@@ -98,9 +101,11 @@ class _Run:
 
     def __init__(self, patience: "_Patience") -> None:
         self.id = self.problem = ""
+        self.began = 0
         self.client, self.experiment = patience.until_done(store.connect)
 
     def open(self, start: dict[str, Any], patience: "_Patience") -> None:
+        self.began = start["time"]
         token = {"grandrounds.attempt": uuid.uuid4().hex}
         self.id = patience.until_done(lambda: self._create(start, token))
         record = start["params"], start["inputs"], start["sources"]
@@ -130,18 +135,19 @@ class _Run:
     def child(self, body: dict[str, Any]) -> None:
         from mlflow.entities import Metric, Param
 
-        experiment, now = self.client.get_run(self.id).info.experiment_id, _now()
+        experiment, ended = self.client.get_run(self.id).info.experiment_id, now()
         tags = {**body["tags"], "mlflow.parentRunId": self.id}
         same = f"tags.`mlflow.parentRunId` = '{self.id}' and attributes.run_name = '{body['name']}'"
         made = self.client.search_runs([experiment], same)  # by a try that the server did not live to answer
-        run_id = (made[0] if made else self.client.create_run(experiment, now, tags, body["name"])).info.run_id
-        metrics = [Metric(name, value, now, 0) for name, value in body["metrics"].items()]
+        run_id = (made[0] if made else self.client.create_run(experiment, ended, tags, body["name"])).info.run_id
+        metrics = [Metric(name, value, ended, 0) for name, value in body["metrics"].items()]
         self.client.log_batch(run_id, metrics, [Param(key, str(value)) for key, value in body["params"].items()])
-        self.client.set_terminated(run_id)
+        self.client.set_terminated(run_id, end_time=ended)
 
     def end(self, body: dict[str, Any]) -> None:
         whole = not (self.problem and body["status"] == "FINISHED")  # if not, `publish` makes another from run.json
-        self.client.set_terminated(self.id, body["status"] if whole else "FAILED", body["time"])
+        ended = max(body["time"], self.began)  # this process may have begun after the clock was set back
+        self.client.set_terminated(self.id, body["status"] if whole else "FAILED", ended)
 
 
 class _Patience:
@@ -240,12 +246,12 @@ def main() -> int:
             if kind == "end":
                 break
         if run is not None and message is None:
-            _carry_out(run, "end", {"status": "KILLED", "time": _now()}, patience)
+            _carry_out(run, "end", {"status": "KILLED", "time": now()}, patience)
     except Exception as error:  # every kind: the stage prints it and goes on
         say(error=_reason(error))
         if run is not None and run.id:
             with contextlib.suppress(Exception):  # the server is away: `publish` marks it, and makes another
-                run.end({"status": "FAILED", "time": _now()})
+                run.end({"status": "FAILED", "time": now()})
         return 1
     if run is not None and run.problem:
         say(error=run.problem)

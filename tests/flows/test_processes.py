@@ -76,6 +76,9 @@ def test_cause_prefers_our_own_error_line(tmp_path: Path) -> None:
     assert processes.cause(log) == "it did not start"
     log.write_text("Traceback\nValueError: x\nERROR: failed to reproduce 'a': failed to run\n")
     assert processes.cause(log) == "ValueError: x"
+    full = "ERROR: failed to reproduce 'a': [Errno 28] No space left on device"  # DVC's cache, after the stage
+    log.write_text(f"  done in 2.0 s\n{full}\n")
+    assert processes.cause(log) == full
     log.write_text("error: data/a.parquet: missing\nmore\nERROR: failed to reproduce 'a'\n")
     assert processes.cause(log) == "error: data/a.parquet: missing"
 
