@@ -204,7 +204,7 @@ def test_the_lineage_is_drawn_from_the_sources_to_the_champion(written):
     run = collect(written.root, written.params, tree | {"md5": "d" * 32, "run": "r3", "inputs": [base, again]})
     figure = lineage_section.section(run).blocks[0]
     assert figure.drawings[0].count("<rect") == 5 and figure.drawings[0].count('class="edge"') == 4  # curate once
-    assert figure.mermaid.count("-->") == 4 and '"grandrounds @ champion (arm sft)"' in figure.mermaid
+    assert figure.mermaid.count("-->") == 4 and '"champion (grandrounds · sft)"' in figure.mermaid
     assert [row.cells[1:3] for row in figure.table.rows] == [
         ["models/adapters/x", "d" * 32], ["models/base", "b" * 32], ["data/curated/train.parquet", "a" * 32],
         ["data/sources", "e" * 32], ["data/curated/val.parquet", "f" * 32],

@@ -74,8 +74,8 @@ class _Graph:
 def _figure(tree: Mapping[str, Any]) -> Figure:
     """From the sources, on top, to the champion; the table has every path and md5, those of undrawn edges as well."""
     graph, top = _Graph(), "champion"
-    title = f"{tree.get('model') or 'model'} @ {tree.get('alias') or 'champion'}"
-    graph.boxes[top] = Box(title, f"arm {tree.get('arm') or tree.get('name') or ''}", "score")
+    facts = [str(tree[key]) for key in ("model", "arm") if tree.get(key)]
+    graph.boxes[top] = Box(str(tree.get("alias") or top), " · ".join(facts), "score")
     graph.add(tree, top)
     names = {key: f"{box.name} ({box.under})" if box.under else box.name for key, box in graph.boxes.items()}
     rows = [
