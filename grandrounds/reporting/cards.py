@@ -5,11 +5,11 @@ from typing import Any
 
 import yaml
 
-from grandrounds.errors import UserError, unknown
+from grandrounds.errors import UserError
 from grandrounds.params import EmbeddedModel, HubModel, Params
 from grandrounds.reporting import markdown
 from grandrounds.reporting.blocks import Row, Table
-from grandrounds.reporting.collect import Run, collect
+from grandrounds.reporting.collect import Run
 from grandrounds.reporting.datacard import handing_on
 from grandrounds.reporting.escaping import inline
 from grandrounds.reporting.numbers import MISSING, count, difference, estimate, number, percent, words
@@ -18,15 +18,8 @@ from grandrounds.reporting.sections.summary import RESEARCH_ONLY, judges, statem
 from grandrounds.reporting.stages import Step, chain
 
 
-def model_card(arm: str, params: Params, root: Path) -> str:
-    """The card of one arm, from what lies in the project folder `root`. Raises UserError for an unknown arm."""
-    if arm not in params.predict.arms:
-        raise unknown("arm", arm, params.predict.arms)
-    return card(collect(Path(root), params), arm)
-
-
 def card(run: Run, arm: str) -> str:
-    """The card of one arm of a run that was read already."""
+    """The card of one arm, which params.yaml names, of a run that was read already."""
     title = run.title(arm)
     said = "\n>\n".join(f"> **{inline(line)}**" for line in statement(run.params))
     parts = [

@@ -7,6 +7,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from grandrounds.reporting.drawing import canvas, label, shape, shorten
+from grandrounds.reporting.escaping import visible
 
 WIDE, TALL, ACROSS, DOWN, THIN = 150.0, 40.0, 8.0, 34.0, 22.0
 
@@ -46,6 +47,23 @@ def layered(title: str, boxes: Mapping[str, Box], edges: Sequence[tuple[str, str
         shapes.append(label(x, y + 17, shorten(box.name, 21), "tx strong", "middle"))
         shapes.append(label(x, y + 32, shorten(box.under, 23), "xs", "middle"))
     return canvas(width, len(rows) * (TALL + DOWN) - DOWN + 4, title, shapes, least=round(min(width, 760)))
+
+
+def mermaid(names: Mapping[str, str], edges: Sequence[tuple[str, str]]) -> str:
+    """The same graph as a Mermaid flowchart, for Markdown. `names` has the text of each node, by its key."""
+    ids = {key: f"s{index}" for index, key in enumerate(names)}
+    lines = ["flowchart TD"]
+    lines += [f'  {ids[key]}["{_quoted(name)}"]' for key, name in names.items()]
+    lines += [f"  {ids[start]} --> {ids[end]}" for start, end in edges]
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """Mermaid's entities; what is no name (a line break, backticks, an address) ends no label or block."""
+    text = " ".join(visible(text).split()).replace("#", "#35;")
+    for letter, entity in (('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("`", "#96;"), ("://", "#58;//")):
+        text = text.replace(letter, entity)
+    return text
 
 
 def layers(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:

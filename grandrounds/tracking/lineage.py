@@ -232,30 +232,10 @@ def _commit(node: Node) -> str:
     return (node.commit or "(none)") + (" with changes" if node.dirty else "")
 
 
-def as_mermaid(lineage: Lineage) -> str:
-    """A Mermaid flowchart, from the sources down to the model; hashes are whole."""
-    nodes = lineage.nodes()
-    names = {id(node): f"n{number}" for number, node in enumerate(nodes)}
-    sources = {(edge.path, edge.md5): f"s{number}" for number, edge in enumerate(lineage.sources())}
-    lines = ["flowchart TD"]
-    lines += [f'  {name}[("{_label(path)}<br/>{md5}")]' for (path, md5), name in sources.items()]
-    lines += [f'  {names[id(node)]}["{_label(node.name)}<br/>commit {_commit(node)[:7]}"]' for node in nodes]
-    lines.append(f'  model(["{_label(lineage.model)} {_label(lineage.alias or lineage.arm)}"])')
-    for edge, target in [(lineage.root, "model"), *((edge, names[id(node)]) for node in nodes for edge in node.inputs)]:
-        start = names[id(edge.node)] if edge.node else sources.get((edge.path, edge.md5), "model")
-        if start != target:
-            lines.append(f'  {start} -- "{_label(edge.path)}<br/>{edge.md5}" --> {target}')
-    return "\n".join(lines) + "\n"
-
-
-def _label(text: str) -> str:
-    return text.replace('"', "'").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def as_dict(lineage: Lineage) -> dict[str, Any]:
     """The tree as plain data for the report: {"name", "stage", "md5", "commit", "run", "params", "inputs": [the same]}.
 
-    `name` is a path, `stage` what wrote it ("" for a source). A stage that was given before has no inputs the second
+    `name` is a path, `stage` what wrote it ("" for a source). A stage that was given before has only its run the second
     time, and says so under "note". The top has "model", "version", "alias" and "arm" as well.
     """
     seen: set[int] = set()
@@ -266,7 +246,7 @@ def as_dict(lineage: Lineage) -> dict[str, Any]:
         if node is None:
             return {**row, "note": "a source: no stage wrote it"}
         if id(node) in seen:
-            return {**row, "note": "its stage is shown above"}
+            return {**row, "run": node.run_id, "note": "its stage is shown above"}
         seen.add(id(node))
         row |= {"commit": _commit(node), "run": node.run_id, "params": main_params(node)}
         return {**row, "inputs": [plain(each) for each in node.inputs]}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.params import Params
-from grandrounds.tracking import history, promotion, server, store
+from grandrounds.tracking import history, licences, promotion, server, store
 from grandrounds.tracking import lock as dvc
 from grandrounds.tracking.history import Record
 from grandrounds.tracking.stage import flat, run_tags
@@ -230,6 +230,7 @@ def _arm(name: str, params: Params, scores: dict[str, Any], card: str, workspace
         "commit": body["git"]["commit"] + ("-dirty" if body["git"]["dirty"] else ""),
         "stage": producer,
         "seed": str(params.seed),
+        **licences.tags(params, workspace.root),
     }
     answers = promotion.answers(name, params.publish.select_split, workspace.root)
     if answers:

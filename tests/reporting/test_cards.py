@@ -4,50 +4,46 @@ from conftest import REPOSITORY
 
 from grandrounds.errors import UserError
 from grandrounds.params import load
-from grandrounds.reporting.cards import locked, model_card
+from grandrounds.reporting.cards import card, locked
+from grandrounds.reporting.collect import collect
 from grandrounds.reporting.stages import ancestors, chain, drawn, reinforced, steps
 
 
-def front(card: str) -> dict:
-    _, head, _ = card.split("---\n", 2)
+def front(text: str) -> dict:
+    _, head, _ = text.split("---\n", 2)
     return yaml.safe_load(head)
 
 
 def test_a_card_has_the_hubs_front_matter_the_md5_and_the_chain(written):
-    card = model_card("mmedexpert", written.params, written.root)
-    head = front(card)
+    text = card(collect(written.root, written.params), "mmedexpert")
+    head = front(text)
     assert head["license"] == "apache-2.0" and head["library_name"] == "peft" and "research-only" in head["tags"]
     results = head["model-index"][0]["results"]
     assert [each["dataset"]["split"] for each in results] == ["val", "test", "unseen"]
-    assert locked(written.root)["models/merged/unified"] in card
+    assert locked(written.root)["models/merged/unified"] in text
     assert (
-        card.index("**curate**")
-        < card.index("**merge: experts**")
-        < card.index("**grpo: mmedexpert**")
-        < card.index("**merge: unified**")
+        text.index("**curate**")
+        < text.index("**merge: experts**")
+        < text.index("**grpo: mmedexpert**")
+        < text.index("**merge: unified**")
     )
-    assert "adapt: adult medicine twin" not in card  # the twin is a yardstick, no part of the model
-    assert "never for clinical use" in card and "slabs are not patients" in card
+    assert "adapt: adult medicine twin" not in text  # the twin is a yardstick, no part of the model
+    assert "never for clinical use" in text and "slabs are not patients" in text
 
 
 def test_a_card_says_how_to_load_it(written):
-    card = model_card("mmedexpert", written.params, written.root)
-    assert "`dvc pull models/base models/merged/unified`" in card
-    assert 'PeftModel.from_pretrained(model, "models/merged/unified")' in card
-    assert "PeftModel" not in model_card("base", written.params, written.root)
+    text = card(collect(written.root, written.params), "mmedexpert")
+    assert "`dvc pull models/base models/merged/unified`" in text
+    assert 'PeftModel.from_pretrained(model, "models/merged/unified")' in text
+    assert "PeftModel" not in card(collect(written.root, written.params), "base")
     for part in ("Intended use", "How to load it", "Data", "Results", "Limits", "Licence"):
-        assert f"## {part}" in card
+        assert f"## {part}" in text
 
 
 def test_a_card_without_scores_or_lock_says_so(empty):
-    card = model_card("base", empty.params, empty.root)
-    assert "Scores of the judge: not in this run" in card and "md5 not in this run" in card
-    assert "model-index" not in front(card) and front(card)["library_name"] == "transformers"
-
-
-def test_an_unknown_arm_is_named_with_the_nearest(written):
-    with pytest.raises(UserError, match="did you mean 'mmedexpert'"):
-        model_card("mmedexprt", written.params, written.root)
+    text = card(collect(empty.root, empty.params), "base")
+    assert "Scores of the judge: not in this run" in text and "md5 not in this run" in text
+    assert "model-index" not in front(text) and front(text)["library_name"] == "transformers"
 
 
 def test_a_damaged_lock_is_named(tmp_path):

@@ -185,8 +185,30 @@ def test_lineage_opens_each_step_once_and_survives_a_loop(written):
     assert "d" * 32 in written.html and "lora.r=8" in written.html
     loop: dict = {"name": "a", "stage": "merge", "md5": "1", "inputs": []}
     loop["inputs"].append(loop)
-    tree = lineage_section.section(dataclasses.replace(run, lineage=loop)).blocks[1]
+    tree = lineage_section.section(dataclasses.replace(run, lineage=loop)).blocks[2]
     assert tree.root.children[0].title == "a · merge (as above)"
+
+
+def test_the_lineage_is_drawn_from_the_sources_to_the_champion(written):
+    source = {"name": "data/sources", "md5": "e" * 32, "note": "a source"}
+    curate = {"name": "data/curated/train.parquet", "stage": "curate", "md5": "a" * 32, "run": "r1", "commit": "c" * 40}
+    again = {"name": "data/curated/val.parquet", "stage": "curate", "md5": "f" * 32, "run": "r1", "note": "above"}
+    base = {
+        "name": "models/base",
+        "stage": "base",
+        "md5": "b" * 32,
+        "run": "r2",
+        "inputs": [curate | {"inputs": [source]}],
+    }
+    tree = {"model": "grandrounds", "alias": "champion", "arm": "sft", "name": "models/adapters/x", "stage": "adapt@x"}
+    run = collect(written.root, written.params, tree | {"md5": "d" * 32, "run": "r3", "inputs": [base, again]})
+    figure = lineage_section.section(run).blocks[0]
+    assert figure.drawings[0].count("<rect") == 5 and figure.drawings[0].count('class="edge"') == 4  # curate once
+    assert figure.mermaid.count("-->") == 4 and '"champion (grandrounds · sft)"' in figure.mermaid
+    assert [row.cells[1:3] for row in figure.table.rows] == [
+        ["models/adapters/x", "d" * 32], ["models/base", "b" * 32], ["data/curated/train.parquet", "a" * 32],
+        ["data/sources", "e" * 32], ["data/curated/val.parquet", "f" * 32],
+    ]  # fmt: skip
 
 
 def test_published_figures_are_marked_and_whole(written):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.params import check
 from grandrounds.tracking import registry, store
@@ -103,3 +104,26 @@ def test_missing_weights_leave_no_version(project: Any) -> None:
     with pytest.raises(UserError, match=r"models/merged/experts: missing.*dvc checkout"):
         registry.publish(project.params, project.scores(**VAL), CARDS)
     assert store.connect()[0].search_registered_models() == []
+
+
+def test_every_version_says_what_its_licences_allow(project: Any) -> None:
+    """Unknown without curate's account; one closed source closes all; a version keeps its number when it is learnt."""
+    project.pipeline()
+    first = registry.publish(project.params, project.scores(**VAL), CARDS)
+    client, _ = store.connect()
+
+    def licences(arm: str) -> dict[str, str]:
+        tags = client.get_model_version("grandrounds", first.versions[arm]).tags
+        return {key.removeprefix("licence."): value for key, value in tags.items() if key.startswith("licence.")}
+
+    unknown = {"use": "research only", "base": "Apache-2.0"} | dict.fromkeys(
+        ("data", "redistribute", "derivatives"), "unknown"
+    )
+    assert all(licences(arm) == unknown for arm in VAL)
+    free = {"licence": "Apache-2.0", "redistribute": True, "derivatives": True}
+    closed = {"licence": "not stated", "redistribute": False, "derivatives": True}
+    audit = {"sources": {"embedded": free, "own": closed}}
+    files.write_json(project.root / "reports/curate/metrics.json", audit)
+    assert registry.publish(project.params, project.scores(**VAL), CARDS).versions == first.versions
+    known = {"data": "embedded: Apache-2.0; own: not stated", "redistribute": "no", "derivatives": "yes"}
+    assert all(licences(arm) == unknown | known for arm in VAL)

@@ -2,11 +2,11 @@
 
 from grandrounds.reporting.blocks import Figure, Row, Section, Table
 from grandrounds.reporting.collect import Run
-from grandrounds.reporting.graph import Box, layered
+from grandrounds.reporting.graph import Box, layered, mermaid
 from grandrounds.reporting.numbers import duration, words
 from grandrounds.reporting.stages import Step, drawn
 
-_TONES = {
+TONES = {
     "curate": "data", "filter": "data", "distill": "data", "base": "train", "adapt": "train", "grpo": "train",
     "merge": "merge", "predict": "score", "judge": "score", "publish": "score",
 }  # fmt: skip
@@ -22,7 +22,7 @@ def section(run: Run) -> Section:
         "Every box is one step of dvc.yaml. Green: data. Blue: training. Orange: merging. Purple: scoring. A line "
         "says that the lower step reads what the upper one wrote; lines that follow from others are left out.",
         Table("Steps and what they read", ["step", "reads from"], rows, align="ll"),
-        _mermaid(boxes, edges),
+        mermaid({key: _name(key, box) for key, box in boxes.items()}, edges),
     )
     return Section("pipeline", "The pipeline", [figure])
 
@@ -34,15 +34,8 @@ def _box(run: Run, step: Step) -> Box:
     seconds = [value["seconds"] for value in records if isinstance(value.get("seconds"), int | float)]
     parts = [step.stage] if step.item or step.stage == "predict" else []
     parts += [duration(sum(seconds))] if seconds else []
-    return Box(name, " · ".join(parts), _TONES[step.stage])
+    return Box(name, " · ".join(parts), TONES[step.stage])
 
 
-def _mermaid(boxes: dict[str, Box], edges: list[tuple[str, str]]) -> str:
-    """Names are those of params.yaml, which allows letters, digits and underscores only."""
-    ids = {key: f"s{index}" for index, key in enumerate(boxes)}
-    lines = ["flowchart TD"]
-    for key, box in boxes.items():
-        name = "predict: " + box.name if key == "predict" else key.replace("@", ": ").replace("_", " ")
-        lines.append(f'  {ids[key]}["{name}"]')
-    lines += [f"  {ids[start]} --> {ids[end]}" for start, end in edges]
-    return "\n".join(lines)
+def _name(key: str, box: Box) -> str:
+    return "predict: " + box.name if key == "predict" else key.replace("@", ": ").replace("_", " ")
