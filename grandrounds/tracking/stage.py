@@ -130,7 +130,7 @@ def stage_run(
     if not runtime.first():
         yield _beside_the_first(stage, item, params, inputs, outputs)
         return
-    for made in (*outputs, Path("reports", stage, item or "", "run.json")):
+    for made in (*map(Path, outputs), Path("reports", stage, item or "", "run.json")):
         files.writable(made)
     record = _record(stage, item, params, outputs)
     begin = time.monotonic()

@@ -1,6 +1,6 @@
 """Every paired test of the judge stage; and, where they were asked for, pass@k and the mean over benchmarks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from grandrounds.reporting.blocks import Block, Row, Section, Table, missing
@@ -101,7 +101,7 @@ def _macro(run: Run) -> Table | None:
     )
 
 
-def _interval(scores: dict[str, Any], key: str) -> str:
+def _interval(scores: Mapping[str, Any], key: str) -> str:
     return estimate({"accuracy": scores.get(key), "low": scores.get(f"{key}_low"), "high": scores.get(f"{key}_high")})
 
 
