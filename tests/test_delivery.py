@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_nothing(project: Any, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(delivery, "_write_merged", full)
-    with pytest.raises(UserError, match="out: No space left on device; nothing was written"):
+    with pytest.raises(UserError, match="out: the disk is full; free some space"):
         typed("export", "grandrounds@champion", "out")
     assert not [path for path in Path().iterdir() if "out" in path.name]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from grandrounds.tracking import stage, store
+from grandrounds.tracking import promotion, stage, store
 from tasks.publish import main
 
 INTERVAL = {"difference": 0.2, "low": 0.1, "high": 0.3}
@@ -57,7 +57,7 @@ def test_registry_report_and_table(judged: Any, capsys: pytest.CaptureFixture[st
         assert judged.md5("models/merged/experts") in text and judged.md5("data/curated/train.parquet") in text
     assert Path("reports/cards/experts.md").is_file()
     version = store.connect()[0].get_model_version_by_alias("grandrounds", "experts")
-    assert version.description == Path("reports/cards/experts.md").read_text()[:5000]
+    assert version.description == promotion.description(Path("reports/cards/experts.md").read_text(), "")
 
 
 def test_inside_an_experiment(judged: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
