@@ -66,7 +66,7 @@ def toy(folder: Path) -> Path:
     (folder / "recipes" / "embedded.yaml").write_text(embedded)
     (folder / "recipes" / "other.yaml").write_text(embedded.replace("seed: 7", "seed: 8"))
     shutil.copy(ROOT / "prefect.yaml", folder)
-    shutil.copytree(ROOT / "deployments", folder / "deployments")
+    shutil.copytree(ROOT / "deploy" / "prefect", folder / "deploy" / "prefect")
     (folder / ".gitignore").write_text(".scratch/\ntrace\nsleeping\nslow\nout/\n")
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (
