@@ -96,7 +96,7 @@ def test_a_cancelled_run_ends_its_stage_and_frees_dvc(site: Site, slow: Path) ->
 
 
 def test_of_two_at_once_the_second_waits_and_says_for_whom(site: Site, slow: Path) -> None:
-    slow.write_text("curate 8")
+    slow.write_text("curate 30")  # longer than a flow takes to start beside other work
     first = site.run("reproduce", force=True)
     site.until((site.project / LOCK.with_name("run.json")).exists, what="the first did not start")
     second = site.run("rerun-all")
