@@ -70,8 +70,10 @@ def _restore(client: "MlflowClient", experiment: str, record: Record) -> str:
     run_id = client.create_run(experiment, start, tags, record.name).info.run_id
     log_record(client, run_id, flat(body["params"]), body["inputs"], body.get("sources", {}))
     client.log_batch(run_id, tags=[RunTag(store.RUN_TAG, record.key)])
-    rows = [Metric(name, float(value), end, 0) for name, value in body["metrics"].items()]
-    rows += [Metric(name, value, end, step) for name, value, step in _curves(record.path.with_name("curves.csv"))]
+    curves = _curves(record.path.with_name("curves.csv"))
+    last = max((step for _, _, step in curves), default=0)  # as StageRun.finish logs them
+    rows = [Metric(name, value, start, step) for name, value, step in curves]
+    rows += [Metric(name, float(value), end, last) for name, value in body["metrics"].items()]
     for part in batches(rows, 1000):
         client.log_batch(run_id, metrics=part)
     client.set_terminated(run_id, "FINISHED", end)

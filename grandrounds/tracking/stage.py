@@ -66,7 +66,9 @@ class StageRun:
         if runtime.first():
             files.write_json(self.folder / "metrics.json", metrics)
         self.metrics = numbers(metrics)
-        self._unsent += [[name, value, now(), 0] for name, value in self.metrics.items()]
+        last = int(self._rows[-1]["step"]) if self._rows else 0
+        # of a metric and a curve of one name MLflow shows the value of the last step, and of the last moment there
+        self._unsent += [[name, value, now() + 1, last] for name, value in self.metrics.items()]
 
     def warn(self, *texts: str) -> None:
         """Say what a person should look at; the record has all, the terminal the first few."""

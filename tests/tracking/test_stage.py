@@ -56,6 +56,16 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     return Fake
 
 
+def test_a_summary_is_what_mlflow_shows_over_a_curve_of_its_name(project: Any, fake: type[Fake]) -> None:
+    with stage_run("judge", None, project.params, inputs=[], outputs=["data/verdicts.parquet"]) as run:
+        run.curve(0, share=0.5)
+        run.curve(5, share=0.75)
+        run.finish({"share": 0.625})
+    rows = [row for kind, body in fake.last.told if kind == "metrics" for row in body["rows"]]
+    _, shown, _, _ = max((row for row in rows if row[0] == "share"), key=lambda row: (row[3], row[2], row[1]))
+    assert shown == 0.625
+
+
 def test_what_a_finished_stage_leaves(project: Any, fake: type[Fake], capsys: pytest.CaptureFixture[str]) -> None:
     project.write("data/predictions/base.parquet", "b")
     project.write("data/predictions/sft.parquet", "s")
