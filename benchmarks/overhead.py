@@ -122,17 +122,17 @@ def run(command: str) -> None:
     """`python -m tasks.adapt pediatrics` in this process, which ends with it."""
     _, _, module, *arguments = command.split()
     sys.argv = [module, *arguments]
-    code: Any = 0
+    code = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as ended:
-        code = ended.code
+    except SystemExit as ended:  # its code may be a text, which is a failure
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except BaseException as error:
         print(f"{command}: {error!r}", file=sys.stderr)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(int(code or 0))
+    os._exit(code)
 
 
 def main() -> None:
