@@ -4,7 +4,11 @@ MedVLThinker samples its teacher n = 3 times at temperature 1 and keeps the firs
 sft baseline of all three papers learns from these traces, and so do the specialists. Each trace says where it is from.
 """
 
+import math
 from collections import Counter, defaultdict
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field
 
 from grandrounds import files, forms, runtime
 from grandrounds.domain import prompts
@@ -22,7 +26,7 @@ from grandrounds.tracking.stage import stage_run, task_main
 QUESTIONS, IMAGES, TEACHER, TRACES = (
     "data/curated/train.parquet", "data/curated/images", "models/teacher", "data/traces.parquet",
 )  # fmt: skip
-Samples = dict[str, dict[int, Completion]]  # question id -> sample number -> completion
+Answers = Generator[tuple[Question, list[Completion]], None, None]  # a question and its samples, by number
 FILTERED = tuple(f"data/filtered/{modality}.parquet" for modality in MODALITIES)
 
 
@@ -37,88 +41,103 @@ def main(item: str | None, params: Params) -> None:
         if settings.questions == "filtered":
             kept = {row.question_id for path in FILTERED for row in files.read(path, Difficulty) if row.kept}
             questions = [each for each in questions if each.id in kept]
-        samples = (
+        answers = (
             references(questions) if isinstance(settings.teacher, Reference) else sampled(questions, params, before)
         )
-        traces, rejected = chosen(questions, samples, settings, prompts.digest(forms.read(params.prompts)))
+        with closing(answers):  # an error in choosing ends the engine and the bar at once
+            taught = choose_all(answers, settings, prompts.digest(forms.read(params.prompts)))
+        traces = [taught.traces[each.id] for each in questions if each.id in taught.traces]
         files.write(TRACES, traces, Trace)
-        drawn = [each for some in samples.values() for each in some.values()]
-        refused = {each.id: each.problem for each in drawn if each.problem}
-        run.warn(*(f"question {name.rpartition('/')[0]}: {problem}" for name, problem in refused.items()))
+        refused = [f"question {each.id}: {why}" for each in questions for why in taught.refused.get(each.id, ())]
+        run.warn(*refused)
         run.finish(
             {
                 "questions": len(questions),
                 "accepted": len(traces),
-                "rejected": rejected,
-                "teacher_accuracy": sum(row.correct for row in traces) / max(1, len(drawn)),
-                "mean_tokens": sum(each.tokens for each in drawn) / max(1, len(drawn)),
-                "cost": sum(each.cost for each in drawn),
+                "rejected": dict(sorted(taught.rejected.items())),
+                "teacher_accuracy": sum(row.correct for row in traces) / max(1, taught.drawn),
+                "mean_tokens": taught.tokens / max(1, taught.drawn),
+                "cost": math.fsum(taught.costs),
                 "refused": len(refused),
                 "by_specialty": dict(sorted(Counter(row.specialty for row in traces).items())),
             }
         )
 
 
-def sampled(questions: list[Question], params: Params, before: Journal) -> Samples:
-    """n answers of the teacher to each question; what a run that was interrupted had drawn is in `before`."""
+def sampled(questions: list[Question], params: Params, before: Journal) -> Answers:
+    """n answers of the teacher to each question, question by question as the last of them comes.
+
+    What a run that was interrupted had drawn is in `before`.
+    """
     settings = params.distill
     assert not isinstance(settings.teacher, Reference)
     asked = prompts.form("reasoning", forms.read(params.prompts))
-    requests = [
+    by_id = {each.id: each for each in questions}
+    requests = (
         Request(f"{each.id}/{sample}", each, asked, sample) for each in questions for sample in range(settings.n)
-    ]
+    )
     seed = runtime.derive_seed(params.seed, "distill")
     engine = factory.make(settings.teacher, TEACHER, params, seed, "distill.teacher")
-    samples: Samples = defaultdict(dict)
-    with progress(len(requests), "teacher samples") as advance:
+    pending: dict[str, dict[int, Completion]] = defaultdict(dict)  # question id -> sample number -> completion
+    with progress(len(questions) * settings.n, "teacher samples") as advance:
         for completion in before.generate(engine, requests, settings.sampling):
-            question_id, _, sample = completion.id.rpartition("/")
-            samples[question_id][int(sample)] = completion
+            name, _, sample = completion.id.rpartition("/")
+            pending[name][int(sample)] = completion
+            if len(pending[name]) == settings.n:
+                yield by_id[name], [each for _, each in sorted(pending.pop(name).items())]
             advance()
-    return samples
 
 
-def references(questions: list[Question]) -> Samples:
+def references(questions: list[Question]) -> Answers:
     """The explanations that came with the data, as if a teacher had written them."""
     plain = prompts.Form("")
-    return {
-        each.id: {0: Completion(each.id, prompts.target(each.explanation, each.answer, plain), 0, True)}
-        for each in questions
-        if each.explanation
-    }
+    for each in questions:
+        text = prompts.target(each.explanation, each.answer, plain)
+        yield each, [Completion(each.id, text, 0, True)] if each.explanation else []
 
 
-def chosen(
-    questions: list[Question], samples: Samples, settings: Distill, prompt: str
-) -> tuple[list[Trace], dict[str, int]]:
+@dataclass
+class Taught:
+    """What came of the answers; what was not chosen is only counted."""
+
+    traces: dict[str, Trace] = field(default_factory=dict)  # by question id
+    rejected: Counter[str] = field(default_factory=Counter)  # questions by reason
+    refused: dict[str, list[str]] = field(default_factory=dict)  # question id -> why a sample could not be drawn
+    drawn: int = 0
+    tokens: int = 0
+    costs: list[float] = field(default_factory=list)  # summed exactly, whatever the order in which they came
+
+
+def choose_all(answers: Answers, settings: Distill, prompt: str) -> Taught:
     """One trace for each question with a right and sound sample; the others by reason."""
     teacher, revision = provenance(settings)
-    traces: list[Trace] = []
-    rejected: Counter[str] = Counter()
-    for question in questions:
-        drawn = [each for _, each in sorted(samples.get(question.id, {}).items())]
+    found = Taught()
+    for question, drawn in answers:
+        found.drawn += len(drawn)
+        found.tokens += sum(each.tokens for each in drawn)
+        found.costs += [each.cost for each in drawn if each.cost]
+        if problems := [each.problem for each in drawn if each.problem]:
+            found.refused[question.id] = problems
         choice = choose(question, [each.text for each in drawn], settings.gates, settings.choose)
         if choice.sample is None:
-            rejected[choice.reason] += 1
+            found.rejected[choice.reason] += 1
             continue
         taken = drawn[choice.sample]
-        traces.append(
-            Trace(
-                question_id=question.id,
-                specialty=question.specialty,
-                teacher=teacher,
-                revision=revision,
-                prompt=prompt,
-                sample=choice.sample,
-                n=len(drawn),
-                correct=choice.correct,
-                tokens=taken.tokens,
-                cost=sum(each.cost for each in drawn),
-                thinking=thinking_of(taken.text),
-                target=taken.text.strip(),
-            )
+        found.traces[question.id] = Trace(
+            question_id=question.id,
+            specialty=question.specialty,
+            teacher=teacher,
+            revision=revision,
+            prompt=prompt,
+            sample=choice.sample,
+            n=len(drawn),
+            correct=choice.correct,
+            tokens=taken.tokens,
+            cost=sum(each.cost for each in drawn),
+            thinking=thinking_of(taken.text),
+            target=taken.text.strip(),
         )
-    return traces, dict(sorted(rejected.items()))
+    return found
 
 
 def provenance(settings: Distill) -> tuple[str, str]:

@@ -45,22 +45,22 @@ def rate(
     """The decision on each question, and the problems of samples that could not be drawn, one a question.
 
     Rounds: each asks every open question for as many samples as could end it. Sample i of a question is the same
-    whatever the stopping, so the decisions are those of all n.
+    whatever the stopping, so the decisions are those of all n. Of a sample only the counts stay in memory.
     """
     decider = difficulty.Decider(settings.n, settings.keep, settings.stopping)
+    by_id = {each.id: each for each in questions}
     drawn, extracted, correct = Counter[str](), Counter[str](), Counter[str]()
     problems: dict[str, str] = {}
     left = questions
     with progress(len(questions) * settings.n, "rollouts") as advance:
         while left:
-            requests = {
-                name: Request(name, each, asked, sample)
+            requests = (
+                Request(f"{each.id}/{sample}", each, asked, sample)
                 for each in left
                 for sample in range(drawn[each.id], drawn[each.id] + decider.needed(drawn[each.id], correct[each.id]))
-                if (name := f"{each.id}/{sample}")
-            }
-            for completion in kept.generate(engine, requests.values(), settings.sampling):
-                question = requests[completion.id].question
+            )
+            for completion in kept.generate(engine, requests, settings.sampling):
+                question = by_id[completion.id.rpartition("/")[0]]
                 if completion.problem:
                     problems.setdefault(question.id, completion.problem)
                 read = verify(question, completion.text)
@@ -68,11 +68,12 @@ def rate(
                 extracted[question.id] += read.extracted
                 correct[question.id] += read.correct
                 advance()
-            ended = [
-                each for each in left if each.id in problems or not decider.needed(drawn[each.id], correct[each.id])
-            ]
-            advance(sum(settings.n - drawn[each.id] for each in ended))
-            left = [each for each in left if each not in ended]
+            before, left = left, []
+            for each in before:
+                if each.id in problems or not decider.needed(drawn[each.id], correct[each.id]):
+                    advance(settings.n - drawn[each.id])
+                else:
+                    left.append(each)
     rows = [
         difficulty.refused(each, settings.n)
         if each.id in problems
