@@ -4,7 +4,6 @@ An artifact is for reading. One that cannot be written costs a warning in the lo
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,14 +93,13 @@ def _mlflow() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri.startswith("http"):
         return ""
-    from grandrounds.tracking.store import connect
+    from grandrounds.tracking import server, store
 
     try:
-        _, experiment = connect()
+        _, experiment = store.connect()
     except UserError:
         return ""
-    bare = re.sub(r"//[^/@]*@", "//", uri)  # a user and password of the address stay out of the UI
-    return f"{bare.rstrip('/')}/#/experiments/{experiment}"
+    return f"{server.shown(uri).rstrip('/')}/#/experiments/{experiment}"
 
 
 def _attempt(write: Callable[..., Any], *given: Any, **named: Any) -> Any:

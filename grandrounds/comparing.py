@@ -7,7 +7,6 @@ question by question where the predictions of both are at hand, in the folder, D
 
 import io
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ import yaml
 
 from grandrounds.domain.statistics import Interval, Resampler, Ruling, holm, ruling
 from grandrounds.errors import UserError
-from grandrounds.tracking import lock
+from grandrounds.tracking import git, lock
 from grandrounds.tracking.stage import flat
 
 WORKSPACE = "workspace"
@@ -41,7 +40,7 @@ class Revision:
         if self.commit is None:
             return (self.root / path).read_bytes() if (self.root / path).is_file() else None
         shown = _git(self.root, "show", f"{self.commit}:./{path}")
-        return shown.stdout if shown.returncode == 0 else None
+        return None if shown.problem else shown.out
 
     @cached_property
     def lock(self) -> lock.Lock:
@@ -109,7 +108,7 @@ def resolve(name: str, root: Path) -> Revision:
             return Revision(WORKSPACE, None, root)
         if found := _lines(root, "log", "--all", "--format=%H", f"-S{name}", "--", "reports"):
             return Revision(f"{found[-1][:10]} (run {name[:8]})", found[-1], root)
-    if _lines(root, "rev-parse", "--is-shallow-repository") == ["true"]:
+    if git.shallow(root):
         raise UserError(
             f"'{name}': not in this shallow clone; `git fetch --unshallow` brings the commits that it left out"
         )
@@ -122,19 +121,18 @@ def resolve(name: str, root: Path) -> Revision:
 def _commit(root: Path, name: str) -> str:
     if name.startswith("-"):
         return ""
-    found = _git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    return found.stdout.decode().strip() if found.returncode == 0 else ""
+    return _git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").text
 
 
 def _lines(root: Path, *words: str) -> list[str]:
-    return _git(root, *words).stdout.decode().splitlines()
+    return _git(root, *words).text.splitlines()
 
 
-def _git(root: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
-    try:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise UserError("git is not installed: earlier runs are read from its commits; install it first") from None
+def _git(root: Path, *words: str) -> git.Said:
+    said = git.ask(root, *words)
+    if not said.installed:
+        raise UserError("git is not installed: earlier runs are read from its commits; install it first")
+    return said
 
 
 @dataclass(frozen=True)

@@ -94,9 +94,9 @@ def test_a_check_that_hangs_or_breaks_is_a_finding_and_holds_up_nothing(project,
     }  # fmt: skip
     monkeypatch.setattr(doctor, "CHECKS", checks)
     begin = time.monotonic()
-    slow, broken, well = doctor.examine(project, patience=1)
-    assert time.monotonic() - begin < 5
-    assert "no answer within 1 s" in slow.found and "RuntimeError: no such thing" in broken.found
+    slow, broken, well = doctor.examine(project, patience=3)
+    assert time.monotonic() - begin < 8
+    assert "no answer within 3 s" in slow.found and "RuntimeError: no such thing" in broken.found
     assert well.state == "ok" and slow.mend and broken.mend
 
 
@@ -148,18 +148,18 @@ def test_a_port_is_free_of_a_server_or_taken(project) -> None:
 
 
 def test_git_dirty_shallow_and_a_clock_behind_the_newest_commit(project) -> None:
-    assert "no git repository" in checkout.git(project).found
+    assert "no git repository" in checkout.repository(project).found
     far = project / "far"
     far.mkdir()
     run("git", "init", "-q", cwd=far)
-    assert checkout.git(far).found == "no commit yet"
+    assert checkout.repository(far).found == "no commit yet"
     commit(far, "one")
     commit(far, "two")
-    assert checkout.git(far).state == "ok" and checkout.clock(far).state == "ok"
+    assert checkout.repository(far).state == "ok" and checkout.clock(far).state == "ok"
     run("git", "clone", "-q", "--depth", "1", far.as_uri(), "near", cwd=project)
     near = project / "near"
     (near / "one").write_text("changed")
-    found = checkout.git(near)
+    found = checkout.repository(near)
     assert "a shallow clone, 1 tracked file with changes" in found.found and "git fetch --unshallow" in found.mend
     commit(near, "three", GIT_COMMITTER_DATE="2095-01-01T00:00:00Z")
     assert checkout.clock(near).state == "bad" and "before the newest commit" in checkout.clock(near).found

@@ -15,7 +15,8 @@ from projects import environment
 
 from grandrounds import comparing, files
 from grandrounds.errors import UserError, of_disk
-from grandrounds.tracking import stage, writer
+from grandrounds.tracking import stage, verifying, writer
+from grandrounds.tracking.git import state
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = """
@@ -202,12 +203,16 @@ def test_a_dirty_tree_a_shallow_clone_and_no_git(tmp_path: Path, monkeypatch: py
     told = json.loads((near / "reports/merge/experts/run.json").read_text())
     assert told["git"]["dirty"] and told["git"]["commit"] == git(near, "rev-parse", "HEAD").strip()
     one_line(ours(near, "lineage", "grandrounds@champion"), "grandrounds")
+    first = git(far, "rev-parse", "HEAD~1").strip()
+    left_out = verifying._code("gone.py", "0" * 32, first, near, {})
+    assert left_out.where == f"this clone does not have commit {first[:7]} (`git fetch --unshallow`)"
     git(near, "fetch", "-q", "--unshallow")
+    assert "neither here nor in commit" in verifying._code("gone.py", "0" * 32, first, near, {}).where
     assert ours(near, "compare", "HEAD~1", "workspace").returncode == 0
     bare = toy(tmp_path / "bare")
     one_line(ours(bare, "compare", "HEAD~1", "workspace"), "no run of this project")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    assert stage.git_state() == {"commit": "", "dirty": False}
+    assert state() == {"commit": "", "dirty": False}
     with pytest.raises(UserError, match="git is not installed"):
         comparing.resolve("HEAD~1", bare)
 

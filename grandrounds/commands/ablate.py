@@ -30,8 +30,7 @@ def ablate(
 
     from grandrounds import ablations, files, recipes
     from grandrounds.params import load
-    from grandrounds.tracking import experiments
-    from grandrounds.tracking.stage import git_state
+    from grandrounds.tracking import experiments, git
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -49,7 +48,7 @@ def ablate(
         return
     revisions = _carried_out(trials, raw, threads, console)
     found = {
-        "name": name, "seeds": seeds, **ablation.model_dump(mode="json"), "git": git_state(),
+        "name": name, "seeds": seeds, **ablation.model_dump(mode="json"), "git": git.state(),
         "experiments": {trial.name: revisions[trial.name] for trial in trials},
         "splits": _compared(trials, ablation, revisions, params),
     }  # fmt: skip
@@ -64,13 +63,12 @@ def _carried_out(trials: "Sequence[Trial]", raw: Mapping[str, Any], threads: int
     import time
 
     from flows.processes import Groups, cause, log_path, stage_environment
-    from grandrounds.tracking import experiments
+    from grandrounds.tracking import experiments, git
     from grandrounds.tracking.progress import duration
-    from grandrounds.tracking.stage import git_state
 
     # an experiment of this commit is what a changed tree would give only if nothing that matters was changed; DVC
     # knows, and restores what is the same from its run cache
-    trusted = not git_state()["dirty"]
+    trusted = not git.state()["dirty"]
     found: dict[str, str] = {}
     for number, trial in enumerate(trials, 1):
         revision = experiments.find(trial.name)

@@ -22,7 +22,7 @@ CHECKS: dict[str, Check] = {
     "packages": machine.packages,
     "params.yaml": checkout.params,
     "DVC": checkout.dvc,
-    "git": checkout.git,
+    "git": checkout.repository,
     "writable": checkout.writable,
     "clock": checkout.clock,
     "cores": machine.cores,

@@ -1,15 +1,16 @@
 """The checkout: params.yaml, DVC, git, whether it can be written to, and the clock against its newest commit."""
 
-import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from grandrounds.doctor.finding import Finding
-from grandrounds.errors import UserError, one_line
+from grandrounds.errors import UserError
+from grandrounds.tracking import git
 
 WRITTEN = (".", "data", "models", "reports", ".dvc", ".mlflow", ".prefect", ".scratch")  # those that are there
+PATIENCE = 5.0  # seconds for git, which may lie on a slow disk
 SLACK = 600  # seconds that the clock may be behind the newest commit: two machines never agree to the second
 
 
@@ -31,20 +32,18 @@ def dvc(root: Path) -> Finding:
     return Finding("ok", "DVC", "initialised; dvc.lock is there")
 
 
-def git(root: Path) -> Finding:
-    inside, said = _git(root, "rev-parse", "--is-inside-work-tree")
-    if not inside:
-        why = f" ({said})" if "dubious ownership" in said else ""
+def repository(root: Path) -> Finding:
+    inside = git.ask(root, "rev-parse", "--is-inside-work-tree", timeout=PATIENCE)
+    if inside.problem:
+        why = f" ({inside.problem})" if "dubious ownership" in inside.problem else ""
         mend = "`git init`, then `git commit`: without it no record names its code, and there are no experiments"
         return Finding("note", "git", f"this folder is in no git repository{why}", mend)
-    born, commit = _git(root, "rev-parse", "--short", "--verify", "HEAD")
-    if not born:
+    commit = git.ask(root, "rev-parse", "--short", "--verify", "HEAD", timeout=PATIENCE).text
+    if not commit:
         return Finding("note", "git", "no commit yet", "`git add -A && git commit`: experiments stand on a commit")
-    from grandrounds.tracking.stage import OWNED_BY_DVC
-
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *OWNED_BY_DVC)[1].splitlines()
+    changes = git.changes(root, PATIENCE)
     told, mends = [f"commit {commit}"], []
-    if _git(root, "rev-parse", "--is-shallow-repository")[1] == "true":
+    if git.shallow(root):
         told.append("a shallow clone")
         mends.append("`git fetch --unshallow`: compare, and lineage of older models, read earlier commits")
     if changes:
@@ -70,19 +69,10 @@ def writable(root: Path) -> Finding:
 
 def clock(root: Path) -> Finding:
     now = time.time()
-    known, newest = _git(root, "log", "-1", "--format=%ct")
+    newest = git.ask(root, "log", "-1", "--format=%ct", timeout=PATIENCE).text
     told = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    if known and newest.isdecimal() and now < int(newest) - SLACK:
+    if newest.isdecimal() and now < int(newest) - SLACK:
         behind = (int(newest) - now) / 3600
         mend = "set it (`timedatectl set-ntp true`): lineage takes of equal bytes the run that started last"
         return Finding("bad", "clock", f"{told}, {behind:.1f} hours before the newest commit", mend)
     return Finding("ok", "clock", told)
-
-
-def _git(root: Path, *words: str) -> tuple[bool, str]:
-    """(worked, what it said in one line or, when it worked, its whole output)."""
-    try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False, timeout=5)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return False, one_line(str(error))
-    return (True, done.stdout.strip()) if done.returncode == 0 else (False, one_line(done.stderr, 200))

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from grandrounds.doctor.finding import Finding
 from grandrounds.errors import UserError, one_line
+from grandrounds.tracking.server import shown
 
 TIMEOUT = 3.0  # seconds a connection
 HUB = "https://huggingface.co"
@@ -82,12 +83,6 @@ def get(url: str, direct: bool = False) -> tuple[int, str]:
 
 def _why(error: Exception) -> str:
     return one_line(str(getattr(error, "reason", error)), 120)
-
-
-def shown(url: str) -> str:
-    """The address without user, password and query, which may be secrets."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def port(root: Path, number: int, name: str) -> Finding:

@@ -6,6 +6,7 @@ from DVC's run cache.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,16 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from grandrounds.errors import UserError
+from grandrounds.tracking import git
 
 
 def find(name: str) -> str | None:
     """The commit of the experiment of this name on top of the current commit, or None."""
     from dvc.repo.experiments.refs import ExpRefInfo
 
-    head = _git("rev-parse", "--verify", "HEAD")
-    if not head:
+    head = git.ask(".", "rev-parse", "--verify", "HEAD")
+    if not head.installed:
+        raise UserError("experiments need git, which is not installed here")
+    if head.problem:
         raise UserError("experiments need a git commit to stand on: `git init`, then `git commit`")
-    return _git("rev-parse", "--verify", "--quiet", str(ExpRefInfo(head, name))) or None
+    if not os.getcwd().isascii():  # dulwich, with which DVC fills the copy, looks for an address with %C3 as a folder
+        raise UserError(
+            f"{os.getcwd()}: DVC's experiments do not run in a folder whose path has letters outside ASCII; move or "
+            "clone the project to another one"
+        )
+    return git.ask(".", "rev-parse", "--verify", "--quiet", str(ExpRefInfo(head.text, name))).text or None
 
 
 def command(name: str, targets: Sequence[str], settings: Sequence[str], *, force: bool = False) -> list[str]:
@@ -81,11 +90,3 @@ def fetch(revision: str, path: str, to: Path) -> None:
         DVCFileSystem(".", rev=revision).get_file(path, str(to))
     except (DvcException, OSError) as error:
         raise UserError(f"{path} of experiment {revision[:7]}: {error}; `dvc exp remove` it and run it anew") from error
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise UserError("experiments need git, which is not installed here") from None
-    return done.stdout.strip() if done.returncode == 0 else ""

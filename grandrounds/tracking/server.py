@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from grandrounds.errors import UserError, one_line
 
 OLDEST = 3  # logged models, which versions and checkpoints point at, came with MLflow 3
+DATABASES = ("postgresql", "postgres", "mysql", "mssql")  # schemes of MLflow's own store, beside sqlite
 LOOK = 15  # seconds that a first look at a server may take
 
 P = ParamSpec("P")
@@ -20,8 +21,13 @@ class Away(UserError):
 
 
 def shown(uri: str) -> str:
-    """The address without the password that it may hold."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+    """The address without user, password, query and fragment, any of which may be a secret."""
+    scheme, mark, rest = uri.partition("://")
+    if scheme.partition("+")[0] in DATABASES:  # SQLAlchemy takes a password with any sign but @ as it stands
+        rest = rest.rpartition("@")[2]
+    else:
+        rest = re.sub(r"^[^/?#]*@", "", rest)
+    return scheme + mark + re.split(r"[?#]", rest, maxsplit=1)[0]
 
 
 def remote(uri: str) -> bool:

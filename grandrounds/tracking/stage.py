@@ -9,7 +9,6 @@ import platform
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 from grandrounds import files, runtime
 from grandrounds.errors import UserError, of_disk, unknown
 from grandrounds.params import ITEMS, Params, load
-from grandrounds.tracking import checkpoints, launch, lock, server, store
+from grandrounds.tracking import checkpoints, git, launch, lock, server, store
 from grandrounds.tracking.position import position
 from grandrounds.tracking.progress import duration
 from grandrounds.tracking.writer import Writer, now
@@ -33,8 +32,6 @@ PACKAGES = (
 SHOWN = 3  # warnings of one kind on the terminal
 LISTED = 10_000  # files of source folders in run.json, at most; of more, only the folder's md5 is kept
 FLUSH = 30.0  # seconds between two sendings of a curve, so that a run of hours can be watched
-# what DVC writes while stages run is no change of the code
-OWNED_BY_DVC = (":!dvc.lock", ":!data", ":!models", ":!reports")
 
 
 class StageRun:
@@ -186,7 +183,7 @@ def _record(stage: str, item: str | None, params: Params, outputs: Sequence[str]
         "params": sections(stage, item, params),
         "outputs": [lock.plain(path) for path in outputs],
         "versions": versions(),
-        "git": git_state(),
+        "git": git.state(),
         "threads": runtime.torch_threads(),
         "dvc": store.experiment_tags(),
     }
@@ -296,22 +293,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def git_state() -> dict[str, Any]:
-    """The commit of the code, and whether tracked files other than DVC's were changed since."""
-
-    def git(*command: str) -> str:
-        done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        return {
-            "commit": git("rev-parse", "--verify", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", *OWNED_BY_DVC)),
-        }
-    except OSError:  # no git on this machine
-        return {"commit": "", "dirty": False}
 
 
 def _peak_mib() -> float:

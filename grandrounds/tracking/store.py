@@ -55,7 +55,7 @@ def connect() -> "tuple[MlflowClient, str]":
         return _connect(uri, None)
     from filelock import FileLock
 
-    folder = Path(uri.removeprefix("sqlite:///")).parent
+    folder = Path(uri.removeprefix("sqlite:///")).absolute().parent  # relative is to where we are, as MLflow has it
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "mlflow.lock", timeout=300):
         return _connect(uri, (folder / "artifacts").as_uri())

@@ -7,14 +7,15 @@ cache and hashed there; code in the commit of its run; the model's own files in 
 import hashlib
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from grandrounds.tracking import git, lock, picking, store
 from grandrounds.tracking import lineage as trees
-from grandrounds.tracking import lock, picking, store
 from grandrounds.tracking.lineage import Lineage
 
 State = Literal["true", "changed", "missing"]
@@ -41,15 +42,23 @@ def check(found: Lineage, root: str | Path = ".") -> list[Check]:
     folder, cache = Path(root), cache_of(root)
     hashed: dict[str, str | None] = {}
     done: dict[tuple[str, str], Check] = {}
-    edges = [(found.root, ""), *((edge, node.commit) for node in found.nodes() for edge in node.inputs)]
+    kept = not found.root.path.startswith(picking.CHECKPOINT)  # else the registry alone has it
+    edges = [
+        *([(found.root, "")] if kept else []),
+        *((edge, node.commit) for node in found.nodes() for edge in node.inputs),
+    ]
     for edge, commit in edges:
         if (edge.path, edge.md5) not in done:
             one = _data(edge.path, edge.md5, folder, cache, hashed)
-            tracked = one.state != "true" and edge.node is None and in_git(edge.path, edge.md5, commit, folder)
-            done[edge.path, edge.md5] = _from(commit, one) if tracked else one
+            if one.state != "true" and edge.node is None:  # Git may have it
+                one = _source(one, commit, folder)
+            done[edge.path, edge.md5] = one
     for path, md5 in found.source_files().items():
         done[path, md5] = _data(path, md5, folder, cache, hashed)
     for node in found.nodes():
+        if not node.whole:
+            what = f"code of {node.name}"
+            done[what, ""] = Check(what, "", "missing", f"not recorded: run {node.run_id} was killed")
         for path, md5 in node.code.items():
             if (path, md5) not in done:
                 done[path, md5] = _code(path, md5, node.commit, folder, hashed)
@@ -83,7 +92,7 @@ def rehash(path: Path, root: str | Path = ".") -> str:
 def cache_of(root: str | Path = ".") -> Path:
     """DVC's cache of this project, as its configuration has it."""
     try:
-        asked = ["dvc", "cache", "dir"]
+        asked = [sys.executable, "-m", "dvc", "cache", "dir"]
         done = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return Path(root, ".dvc/cache/files/md5")
@@ -127,13 +136,29 @@ def _code(path: str, md5: str, commit: str, root: Path, hashed: dict[str, str | 
         return Check(path, md5, "true", "workspace")
     if in_git(path, md5, commit, root):
         return Check(path, md5, "true", f"commit {commit[:7]}")
+    where = f"commit {commit[:7] or '(none)'}"
+    if absent := _absent(commit, root):
+        return Check(path, md5, "missing", absent if now is None else f"the workspace has {now}; {absent}")
     if now is None:
-        return Check(path, md5, "missing", f"neither here nor in commit {commit[:7] or '(none)'}")
-    return Check(path, md5, "changed", f"the workspace has {now}, and commit {commit[:7] or '(none)'} other bytes")
+        return Check(path, md5, "missing", f"neither here nor in {where}")
+    return Check(path, md5, "changed", f"the workspace has {now}, and {where} other bytes")
 
 
-def _from(commit: str, one: Check) -> Check:
-    return Check(one.path, one.md5, "true", f"commit {commit[:7]}")
+def _source(one: Check, commit: str, root: Path) -> Check:
+    if in_git(one.path, one.md5, commit, root):
+        return Check(one.path, one.md5, "true", f"commit {commit[:7]}")
+    if absent := _absent(commit, root):
+        return Check(one.path, one.md5, "missing", f"{one.where}; {absent}")
+    return one
+
+
+def _absent(commit: str, root: Path) -> str:
+    """Why nothing of a commit can be said: this clone does not have it; "" where it does, or where Git is not used."""
+    inside = not git.ask(root, "rev-parse", "--is-inside-work-tree").problem
+    if not commit or not inside or not git.ask(root, "cat-file", "-e", f"{commit}^{{commit}}").problem:
+        return ""
+    how = "`git fetch --unshallow`" if git.shallow(root) else "`git fetch`"
+    return f"this clone does not have commit {commit[:7]} ({how})"
 
 
 def in_git(path: str, md5: str, commit: str, root: Path) -> bool:
@@ -141,18 +166,13 @@ def in_git(path: str, md5: str, commit: str, root: Path) -> bool:
     if not commit:
         return False
 
-    def git(*words: str) -> bytes:
-        try:
-            return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).stdout
-        except FileNotFoundError:  # no git on this machine
-            return b""
-
     def digest(name: str) -> str:
-        return hashlib.md5(git("show", f"{commit}:./{name}"), usedforsecurity=False).hexdigest()
+        shown = git.ask(root, "show", f"{commit}:./{name}")
+        return "" if shown.problem else hashlib.md5(shown.out, usedforsecurity=False).hexdigest()
 
     if not md5.endswith(".dir"):
         return digest(path) == md5
-    names = git("ls-tree", "-r", "--name-only", "-z", commit, "--", path).decode().split("\0")
+    names = git.ask(root, "ls-tree", "-r", "--name-only", "-z", commit, "--", path).out.decode().split("\0")
     rows = [{"md5": digest(name), "relpath": name.removeprefix(path + "/")} for name in names if name]
     return bool(rows) and lock.list_digest(rows) == md5
 

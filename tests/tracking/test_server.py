@@ -85,8 +85,22 @@ def test_a_server_that_is_down_hides_the_password(something: Something, monkeypa
     with pytest.raises(server.Away) as caught:
         store.connect()
     assert time.monotonic() - begin < 10
-    assert "ann:***@127.0.0.1" in str(caught.value) and "no connection" in str(caught.value)
-    assert "s3cret" not in str(caught.value)
+    assert "MLflow at http://127.0.0.1" in str(caught.value) and "no connection" in str(caught.value)
+    assert "s3cret" not in str(caught.value) and "ann" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("postgresql://ann:p@ss:word@host:5432/runs?sslkey=s3cret", "postgresql://host:5432/runs"),
+        ("postgresql+psycopg2://ann:p?s/s#w@host/runs", "postgresql+psycopg2://host/runs"),
+        ("https://token@host/path@2#s3cret", "https://host/path@2"),
+        ("s3://bucket/runs", "s3://bucket/runs"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_secret(address: str, shown: str) -> None:
+    assert server.shown(address) == shown
 
 
 def test_errors_of_others_go_on_as_they_are() -> None:
@@ -98,5 +112,5 @@ def test_errors_of_others_go_on_as_they_are() -> None:
 
     with pytest.raises(KeyError):
         fails(KeyError("a"))
-    with pytest.raises(UserError, match=r"^MLflow at http://x:\*\*\*@here: of http://x:\*\*\*@here, no"):
+    with pytest.raises(UserError, match=r"^MLflow at http://here: of http://here, no"):
         fails(MlflowException("API request to http://x:y@here/api failed with exception of http://x:y@here, no"))
