@@ -47,6 +47,8 @@ def located(model: str, alias: str, root: str | Path = ".") -> Iterator[Located]
     with tempfile.TemporaryDirectory() as folder:
         own = path if md5 and tags.get("path") and _is(path, md5, root) else _downloaded(version, md5, Path(folder))
         if own is None:
+            if tags.get("path", "").startswith(picking.CHECKPOINT):
+                raise UserError(f"{said}: {picking.LOST}")
             where = tags.get("commit", "").removesuffix("-dirty")
             raise UserError(
                 f"{said}: {tags.get('path')} with md5 {md5} is neither here nor in the registry; "

@@ -103,7 +103,9 @@ def _print_table(params: Params, scores: dict[str, Any], registered: Any) -> Non
     if not registered.versions:
         console.print("  inside a DVC experiment: nothing was registered, no alias was moved", style="yellow")
     elif registered.versions.get(registered.champion) != registered.champion_version:
-        stays = f"  champion stays version {registered.champion_version} ({registered.champion}), of an earlier run"
+        stays = (
+            f"  champion stays version {registered.champion_version} ({registered.champion}), which is none of these"
+        )
         console.print(stays, style="yellow", markup=False)
     console.print("  the report is reports/report.html", markup=False)
 

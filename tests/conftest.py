@@ -37,6 +37,16 @@ def tiny(corpus, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(folder=root / "model", images=root / "images", questions=splits["train"])
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's sqlite file with its tables, which take two seconds to make, and nothing in them."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("tables")
+    SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", folder.as_uri())
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
 def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is in the environment, and no proxy is."""

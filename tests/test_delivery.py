@@ -1,6 +1,8 @@
 """A registered model as a folder that transformers and PEFT load, and for one question; with a real tiny model."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +12,12 @@ import torch
 from tracking.conftest import Project
 from typer.testing import CliRunner
 
-from grandrounds import cli, delivery, lora, models
+from grandrounds import cli, delivery, files, lora, models
 from grandrounds.domain.adapters import LoraFactors, LoraUpdate
 from grandrounds.errors import UserError
-from grandrounds.tracking import registry
+from grandrounds.records import Question
+from grandrounds.tracking import impact, lineage, promotion, registry, restoring, store, verifying
+from grandrounds.tracking.stage import stage_run
 
 VAL = {"base": 0.4, "sft": 0.5}
 
@@ -105,3 +109,56 @@ def test_ask_answers_one_question_labelled_research_only(project: Any, tiny: Sim
         typed("ask", "grandrounds@champion", "Which plane?", "--image", "none.png")
     with pytest.raises(UserError, match="the question is empty"):
         typed("ask", "grandrounds@champion", " ")
+
+
+def test_a_checkpoint_is_asked_the_whole_split_before_it_is_promoted(
+    project: Any, tiny: SimpleNamespace, tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("data/curated").mkdir(parents=True)
+    Path("data/curated/images").symlink_to(tiny.images)
+    asked = [replace(question, split="val") for question in tiny.questions[:40]]
+    files.write("data/curated/val.parquet", asked, Question)
+    with pytest.raises(RuntimeError), stage_run(  # killed after its checkpoint
+        "adapt", "pediatrics", project.params, inputs=["models/base"], outputs=["models/adapters/pediatrics"]
+    ) as run:  # fmt: skip
+        shutil.copytree("models/adapters/generalist", "outbox")
+        run.checkpoint(20, {"accuracy": 0.75}, Path("outbox"))
+        raise RuntimeError("killed")
+    typed("pick", "--checkpoints", "--alias", "challenger")
+    client, _ = store.connect()
+    checkpoint = client.get_model_version_by_alias("grandrounds", "challenger")
+    tags = checkpoint.tags
+    assert (tags["stage"], tags["base_md5"], tags["seed"]) == ("adapt@pediatrics", project.md5("models/base"), "7")
+    assert tags["sample.val.accuracy"] == "0.75" and "val.accuracy" not in tags
+    assert "adapt-pediatrics-step-20: has no val.accuracy" in typed("pick")  # of the whole split
+
+    shown = typed("promote")  # the champion's predictions were never there: it is asked too
+    assert "version 3: " in shown and "version 2: " in shown and "+0.0 points [+0.0, +0.0] on 40 questions" in shown
+    champion = client.get_model_version_by_alias("grandrounds", "champion")
+    kept = json.loads(Path(mlflow_files(champion), promotion.ANSWERS).read_text())
+    right = [ok for _, ok in kept.values()]
+    assert champion.version == checkpoint.version and set(kept) == {question.id for question in asked}
+    assert float(champion.tags["val.accuracy"]) == pytest.approx(sum(right) / len(right))
+    assert "% right" not in typed("promote", "grandrounds@sft")  # both have answered
+    typed("rollback")
+
+    (edge,) = [each for each in lineage.walk("grandrounds", "champion").nodes() if each.name == "base"]
+    assert edge.commit == "c0ffee"
+    (reached,) = [each for each in impact.of_file("models/base").reached if each.path.startswith("checkpoint ")]
+    assert reached.trained and "grandrounds version 3 (challenger, champion)" in reached.versions
+    states = {each.path: each.state for each in verifying.verify("grandrounds", "champion")}
+    assert states["grandrounds version 3"] == states["models/base"] == "true"
+    assert states["code of adapt@pediatrics"] == "missing"  # the run was killed
+    typed("export", "grandrounds@champion", "out", "--adapter")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(tables, 'other.db')}")
+    files.write_json("reports/judge/metrics.json", project.scores(**VAL))
+    done = restoring.restore(project.params)
+    assert any(
+        each.startswith("champion (adapt-pediatrics-step-20") and "restore that one" in each for each in done.lost
+    )
+
+
+def mlflow_files(version: Any) -> str:
+    import mlflow
+
+    return str(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path="downloaded"))

@@ -36,6 +36,7 @@ TOP = {
     "comparing",
     "delivery",
     "doctor",
+    "examining",
     "fitting",
     "merger",
     "__main__",

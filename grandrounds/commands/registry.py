@@ -83,12 +83,22 @@ def promote(
         str, typer.Argument(metavar="[MODEL@ALIAS]", help="None: the challenger of publish.model_name.")
     ] = "",
 ) -> None:
-    """Make a model the champion, if it is not worse than the one before by more than publish.margin on val."""
+    """Make a model the champion, if it is not worse than the one before by more than publish.margin on val.
+
+    A version that was never asked val, as a checkpoint is, answers it first.
+    """
+    from grandrounds import runtime
     from grandrounds.params import load
     from grandrounds.tracking import promotion
 
     params = load()
     name, alias = split_name(model, f"{params.publish.model_name}@challenger")
+    for version in promotion.unanswered(name, alias):
+        from grandrounds import examining
+
+        runtime.prepare(params)
+        share = examining.examine(params, name, version)
+        typer.echo(f"{name} version {version}: {100 * share:.1f} % right on {params.publish.select_split}")
     decision = promotion.promote(params, name, alias)
     if not decision.passed:
         raise UserError(
@@ -119,7 +129,4 @@ def restore() -> None:
     typer.echo(f"{done.runs} runs and {len(done.versions)} versions ({len(done.new)} new) are in MLflow")
     typer.echo("aliases: " + ", ".join(f"{alias} {version}" for alias, version in sorted(done.aliases.items())))
     for each in done.lost:
-        typer.echo(
-            f"not restored: {each}: its bytes are not in this checkout; `git checkout` the commit that has them",
-            err=True,
-        )
+        typer.echo(f"not restored: {each}", err=True)

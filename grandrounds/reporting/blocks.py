@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`align` has one letter a column: l, r, or w (left, and wide)."""
+    """`align` has one letter a column: l, r, w (left, and wide), or f (right; folds, and not inside an interval)."""
 
     title: str
     columns: Sequence[str]

@@ -61,7 +61,7 @@ def table(each: Table) -> str:
     sides = [each.side(index) for index in range(len(each.columns))]
     lines = [
         "| " + " | ".join(inline(column) or " " for column in each.columns) + " |",
-        "|" + "|".join("---:" if side == "r" else "---" for side in sides) + "|",
+        "|" + "|".join("---:" if side in "rf" else "---" for side in sides) + "|",
     ]
     for row in each.rows:
         bold = row.mark in ("best", "group")

@@ -28,6 +28,7 @@ class Made:
     outputs: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)  # deps that no stage writes: task, library and source files
     sources: dict[str, str] = field(default_factory=dict)  # single files of the source folders among them
+    whole: bool = True  # False: it was killed, and of its code and outputs nothing is recorded
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,14 @@ def from_mlflow(client: Any, experiment: str) -> list[Made]:
             [experiment], "attributes.status = 'FINISHED'", max_results=1000,
             order_by=["attributes.start_time ASC"], page_token=token,
         )  # fmt: skip
-        made += [_made(run) for run in page]
+        made += [of_run(run) for run in page]
         token = page.token
         if not token:
             return made
 
 
-def _made(run: Any) -> Made:
+def of_run(run: Any) -> Made:
+    """A run of MLflow's; one that was killed has no outputs, but what it read."""
     tags = run.data.tags
     sets = run.inputs.dataset_inputs if run.inputs else []
     return Made(
@@ -125,6 +127,7 @@ def _made(run: Any) -> Made:
         outputs={key.removeprefix(OUTPUT): md5 for key, md5 in tags.items() if key.startswith(OUTPUT)},
         code={key.removeprefix(CODE): md5 for key, md5 in tags.items() if key.startswith(CODE)},
         sources=_sources(run),
+        whole=run.info.status == "FINISHED",
     )
 
 

@@ -9,12 +9,12 @@ chosen or measured (from `val`, `test`, `unseen`).
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grandrounds.errors import UserError, unknown
-from grandrounds.tracking import history, lock, store, verifying
+from grandrounds.tracking import history, lock, picking, store, verifying
 from grandrounds.tracking.history import Made
 
 if TYPE_CHECKING:
@@ -118,7 +118,10 @@ def _groups(path: str, md5: str, root: Path, cache: Path) -> list[str] | None:
 
 
 def everything(root: str | Path = ".") -> tuple[list[Made], dict[str, list[str]]]:
-    """(every run known to the workspace or MLflow, md5 of a model -> its versions with their aliases)."""
+    """(every run known to the workspace or MLflow, md5 of a model -> its versions with their aliases).
+
+    A checkpoint that was made a version counts as written by a run of its own.
+    """
     client, experiment = store.connect()
     unique = {
         (each.name, each.run_id): each for each in [*history.from_files(root), *history.from_mlflow(client, experiment)]
@@ -131,7 +134,11 @@ def everything(root: str | Path = ".") -> tuple[list[Made], dict[str, list[str]]
         for row in client.search_model_versions(f"name = '{model.name}'", max_results=10_000):
             named = ", ".join(sorted(aliases[str(row.version)]))
             text = f"{model.name} version {row.version}" + (f" ({named})" if named else "")
-            versions[row.tags.get("output_md5", "")].append(text)
+            md5 = row.tags.get("output_md5", "")
+            versions[md5].append(text)
+            if (path := row.tags.get("path", "")).startswith(picking.CHECKPOINT) and row.run_id:
+                run = history.of_run(client.get_run(row.run_id))  # killed perhaps, and no stage's output in any case
+                unique[path, row.version] = replace(run, outputs={path: md5})
     return sorted(unique.values(), key=lambda each: each.started), versions
 
 
@@ -147,7 +154,7 @@ def _impact(
     whole, trained = _downstream(told, made), _downstream([pair for pair in told if pair not in held_out], made)
     reached, others = [], []
     for pair, each in whole.items():
-        if pair[0].startswith("models/"):
+        if pair[0].startswith(("models/", picking.CHECKPOINT)):
             known = tuple(versions.get(pair[1], ()))
             reached.append(Reached(*pair, each.name, each.run_id, pair in trained, known))
         else:

@@ -13,6 +13,9 @@ from grandrounds.params import EmbeddedModel, HubModel, Params
 AUDIT = "reports/curate/metrics.json"
 USE = "research only"
 UNKNOWN = "unknown"
+UNCHECKED = {"licence.use": USE} | {
+    f"licence.{of}": UNKNOWN for of in ("data", "redistribute", "derivatives", "base")
+}  # of a model whose data or base is not that of the workspace
 
 
 def tags(params: Params, root: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from grandrounds.tracking import lock as dvc
 from grandrounds.tracking.history import Made
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from rich.tree import Tree
 
 CODE = re.compile(r"^(tasks/|grandrounds/(?!sources\b)).*|.*\.py$")
@@ -46,6 +47,7 @@ class Node:
     inputs: tuple[Edge, ...]
     code: dict[str, str] = field(default_factory=dict)  # path -> md5 of the files of the program
     files: dict[str, str] = field(default_factory=dict)  # path -> md5 of each file in the source folders that it read
+    whole: bool = True  # False: its run was killed, and its code is not recorded
 
 
 @dataclass(frozen=True)
@@ -93,23 +95,41 @@ def walk(model: str, alias: str) -> Lineage:
         )
     client, experiment = store.connect()
     version = find_version(client, model, alias)
-    made = [*history.from_files(root()), *history.from_mlflow(client, experiment)]  # of one run, MLflow's record wins
-    return Lineage(model, str(version.version), alias, version.tags.get("arm", ""), _edge(version, made))
+    return Lineage(model, str(version.version), alias, version.tags.get("arm", ""), _edge(client, experiment, version))
 
 
-def _edge(version: Any, made: list[Made]) -> Edge:
+def _edge(client: "MlflowClient", experiment: str, version: Any) -> Edge:
     path, md5 = version.tags.get("path", ""), version.tags.get("output_md5", "")
     if not md5:
         raise UserError(
             f"{version.name} version {version.version}: no tag 'output_md5', so `publish` did not register it"
         )
-    edge = _Builder(made).edge(path, md5, version.creation_timestamp / 1000)
+    edge = _Builder(_known(client, experiment)).edge(path, md5, version.creation_timestamp / 1000)
     if edge.node is None and version.run_id:  # a checkpoint, which is no output of DVC's: its run made it
-        client, _ = store.connect()
-        first = client.get_run(version.run_id).data.tags.get(store.RUN_TAG, version.run_id)
-        own = [each for each in made if each.run_id == first]
-        return Edge(path, md5, _Builder(made).node(own[-1]) if own else None)
+        return Edge(path, md5, of_checkpoint(client, experiment, version.run_id, store.model_id(version)))
     return edge
+
+
+def _known(client: "MlflowClient", experiment: str) -> list[Made]:
+    """Of a run that is in both, MLflow's record wins."""
+    return [*history.from_files(root()), *history.from_mlflow(client, experiment)]
+
+
+def of_checkpoint(client: "MlflowClient", experiment: str, run_id: str, model_id: str) -> Node | None:
+    """The tree under the run that logged a checkpoint; of one that was killed, under the run that went on from there.
+
+    Only a run that ended has its code recorded; one that resumed another names that one's checkpoints as its own.
+    """
+    made = _known(client, experiment)
+    own = history.of_run(client.get_run(run_id))
+    ended = {each.run_id: each for each in made if each.name == own.name}
+    if own.run_id not in ended:
+        same = f"attributes.status = 'FINISHED' and attributes.run_name = '{own.name}'"
+        for run in client.search_runs([experiment], same):
+            outputs = client.get_run(run.info.run_id).outputs
+            if outputs and any(each.model_id == model_id for each in outputs.model_outputs):
+                own = history.of_run(run)
+    return _Builder(made).node(ended.get(own.run_id, own))
 
 
 def find_version(client: Any, model: str, alias: str) -> Any:
@@ -169,7 +189,15 @@ class _Builder:
             edges += [Edge(path, md5, None) for path, md5 in sources.items() if path not in made.inputs]
             program = {path: md5 for path, md5 in made.code.items() if path not in sources}
             self.nodes[key] = Node(
-                made.name, made.run_id, made.commit, made.dirty, made.params, tuple(edges), program, made.sources
+                made.name,
+                made.run_id,
+                made.commit,
+                made.dirty,
+                made.params,
+                tuple(edges),
+                program,
+                made.sources,
+                made.whole,
             )
             self.open.discard(key)
         return self.nodes[key]

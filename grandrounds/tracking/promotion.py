@@ -8,12 +8,15 @@ Every move is written three times: as tags and description of the version, and a
 which Git keeps and from which `grandrounds restore` sets the aliases again.
 """
 
+import hashlib
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grandrounds import files
 from grandrounds.domain.statistics import FEWEST_CLUSTERS, Resampler
 from grandrounds.errors import UserError
 from grandrounds.params import Params
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ANSWERS = "val_answers.json"  # beside every registered model: {question id: [group, right]}
+ANSWERS_MD5 = "answers_md5"  # tag of a version that has them
 JOURNAL = Path("reports/promotions.jsonl")
 WHY = "promotion"  # tag of a version: the sentence of its last decision
+
+NAMED = {"arm": "arm", "md5": "output_md5", "path": "path"}  # a line of the journal: tags of its versions
 
 Answers = dict[str, list[Any]]
 
@@ -114,6 +120,35 @@ def promote(params: Params, model: str, alias: str, root: str | Path = ".") -> D
     return decision
 
 
+def unanswered(model: str, alias: str) -> list[str]:
+    """Of the two versions that :func:`promote` would compare, those whose answers were never kept: checkpoints."""
+    client, _ = store.connect()
+    new = find_version(client, model, alias)
+    champion = client.get_registered_model(model).aliases.get("champion")
+    if champion in (None, str(new.version)):
+        return []
+    both = (new, client.get_model_version(model, champion))
+    return [str(each.version) for each in both if store.model_id(each) and not each.tags.get(ANSWERS_MD5)]
+
+
+def keep(model: str, version: str, answers: Answers, tags: dict[str, str]) -> None:
+    """Write a version's answers beside its weights, then its tags: whoever sees the tag finds the answers."""
+    client, _ = store.connect()
+    log_answers(client, client.get_model_version(model, version), answers)
+    for key, value in {**tags, ANSWERS_MD5: answers_md5(answers)}.items():
+        client.set_model_version_tag(model, version, key, value)
+
+
+def log_answers(client: "MlflowClient", version: Any, answers: Answers) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        files.write_json(Path(folder, ANSWERS), answers)
+        client.log_model_artifacts(store.model_id(version), folder)
+
+
+def answers_md5(answers: Answers) -> str:
+    return hashlib.md5(json.dumps(answers, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+
+
 def rollback(model: str, root: str | Path = ".") -> Decision:
     """Make `previous` the champion again; the one that it replaces becomes `previous`, so that twice is as before."""
     client, _ = store.connect()
@@ -133,11 +168,10 @@ def _logged(client: "MlflowClient", version: Any, split: str) -> Answers:
 
     arm = version.tags.get("arm", "a checkpoint")
     missing = UserError(
-        f"{version.name} version {version.version} ({arm}): its answers on '{split}' are not in the registry; a "
-        "checkpoint has none, and a version of before they were kept gets them by `grandrounds restore` while its "
-        "model is in the workspace"
+        f"{version.name} version {version.version} ({arm}): its answers on '{split}' are not in the registry; "
+        "`grandrounds restore` writes those of an arm whose predictions are in the workspace"
     )
-    if not store.model_id(version) or not version.tags.get("answers_md5"):
+    if not store.model_id(version) or not version.tags.get(ANSWERS_MD5):
         raise missing
     import mlflow
 
@@ -182,7 +216,7 @@ def _note(client: "MlflowClient", model: str, action: str, decision: Decision, r
 
     def named(number: str) -> dict[str, str]:
         tags = client.get_model_version(model, number).tags if number else {}
-        return {"version": number, "arm": tags.get("arm", ""), "md5": tags.get("output_md5", "")}
+        return {"version": number, **{to: tags.get(key, "") for to, key in NAMED.items()}}
 
     line = asdict(decision) | {"model": model, "action": action, "at": datetime.now(UTC).isoformat(timespec="seconds")}
     line |= {"challenger": named(decision.challenger), "champion": named(decision.champion)}

@@ -4,7 +4,6 @@
 """
 
 import csv
-import hashlib
 import json
 import re
 import tempfile
@@ -182,10 +181,8 @@ def _register(
 def _refresh(client: "MlflowClient", version: Any, arm: _Arm) -> None:
     """Bring a version's tags, answers and description up to date: it may have been judged anew."""
     changed = {key: value for key, value in arm.tags.items() if version.tags.get(key) != value}
-    if "answers_md5" in changed:
-        with tempfile.TemporaryDirectory() as folder:
-            files.write_json(Path(folder, promotion.ANSWERS), arm.answers)
-            client.log_model_artifacts(store.model_id(version), folder)
+    if promotion.ANSWERS_MD5 in changed:
+        promotion.log_answers(client, version, arm.answers)
     for key, value in changed.items():
         client.set_model_version_tag(version.name, str(version.version), key, value)
     text = promotion.description(arm.card, version.tags.get(promotion.WHY, ""))
@@ -236,8 +233,7 @@ def _arm(name: str, params: Params, scores: dict[str, Any], card: str, workspace
     }
     answers = promotion.answers(name, params.publish.select_split, workspace.root)
     if answers:
-        text = json.dumps(answers, sort_keys=True).encode()
-        tags["answers_md5"] = hashlib.md5(text, usedforsecurity=False).hexdigest()
+        tags[promotion.ANSWERS_MD5] = promotion.answers_md5(answers)
     tags |= {key: f"{value:.6g}" for key, value in _scores(scores).items()}
     external = not (workspace.root / path / "adapter_config.json").is_file()
     run_id = workspace.ids[record.key] if record else ""

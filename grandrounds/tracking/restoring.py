@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from grandrounds import files
 from grandrounds.errors import UserError
 from grandrounds.params import Params
-from grandrounds.tracking import history, promotion, registry, store
+from grandrounds.tracking import history, picking, promotion, registry, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +25,7 @@ class Restored:
     versions: dict[str, str]  # arm -> version
     new: tuple[str, ...]  # arms that had no version with these bytes
     aliases: dict[str, str]  # alias -> version
-    lost: tuple[str, ...]  # aliases whose version's bytes are not in this workspace
+    lost: tuple[str, ...]  # aliases whose version's bytes are not in this workspace, and where they are
 
 
 def restore(params: Params, root: str | Path = ".") -> Restored:
@@ -61,20 +61,27 @@ def _set(client: "MlflowClient", params: Params, versions: dict[str, str], root:
     tags = {arm: client.get_model_version(model, number).tags for arm, number in versions.items()}
     if not moves:
         arm = files.read_json(root / PUBLISHED).get("champion") if (root / PUBLISHED).is_file() else None
-        wanted = {"champion": (arm, tags[arm]["output_md5"])} if arm in tags else {}
+        wanted = {"champion": {"arm": arm, "md5": tags[arm]["output_md5"]}} if arm in tags else {}
     else:
         last = moves[-1]
         sides = {"champion": last["challenger"], "previous": last["champion"]}
-        wanted = {alias: (side["arm"], side["md5"]) for alias, side in sides.items() if side["md5"]}
+        wanted = {alias: side for alias, side in sides.items() if side["md5"]}
     lost = []
-    for alias, (arm, md5) in wanted.items():
-        if tags.get(arm, {}).get("output_md5") == md5:
-            client.set_registered_model_alias(model, alias, versions[arm])
+    for alias, side in wanted.items():
+        if tags.get(side["arm"], {}).get("output_md5") == side["md5"]:
+            client.set_registered_model_alias(model, alias, versions[side["arm"]])
         else:
-            lost.append(f"{alias} ({arm}, {md5})")
+            lost.append(f"{alias} ({side['arm']}, {side['md5']}): {_where(side)}")
     for row in moves:
         arm, md5 = row["challenger"]["arm"], row["challenger"]["md5"]
         if tags.get(arm, {}).get("output_md5") == md5:
             sentence = f"{row['at'][:10]}: {row['action']}: {row['why']}"
             client.set_model_version_tag(model, versions[arm], promotion.WHY, sentence)
     return lost
+
+
+def _where(side: dict[str, str]) -> str:
+    """How to come by the bytes of a version that the journal names."""
+    if side.get("path", "").startswith(picking.CHECKPOINT):
+        return picking.LOST
+    return "its bytes are not in this checkout; `git checkout` the commit that has them"

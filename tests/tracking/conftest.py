@@ -88,16 +88,6 @@ class Project:
         self.stage("merge@experts", adapters, {"models/merged/experts": f"experts on {base}"})
 
 
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's sqlite file with its tables, which take two seconds to make, and nothing in them."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    folder = tmp_path_factory.mktemp("tables")
-    SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", folder.as_uri())
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Path) -> Project:
     """An empty project that is the working folder; its MLflow database is its own."""

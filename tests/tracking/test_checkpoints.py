@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grandrounds.tracking import store
+from grandrounds.tracking import lineage, store
 from grandrounds.tracking.stage import stage_run
 
 SCORES = {
@@ -53,3 +53,7 @@ def test_the_best_reasoning_under_256_tokens_is_one_search(project: Any) -> None
     runs = [client.get_run(run.info.run_id) for run in client.search_runs([experiment])]
     outputs = {run.info.status: len(run.outputs.model_outputs) for run in runs}
     assert outputs == {"FAILED": 3, "FINISHED": 5}
+    first, second = sorted(runs, key=lambda run: run.info.status)
+    assert found[0].source_run_id == first.info.run_id  # which was killed; the one that went on has its code recorded
+    node = lineage.of_checkpoint(client, experiment, first.info.run_id, found[0].model_id)
+    assert node is not None and node.whole and node.run_id == second.info.run_id

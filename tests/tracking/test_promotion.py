@@ -152,6 +152,8 @@ def test_a_model_without_answers_is_not_promoted(project: Any) -> None:
     project.pipeline()
     registry.publish(project.params, project.scores(**VAL), {})
     with pytest.raises(UserError, match=r"version 4 \(experts\): its answers on 'val' are not in the registry"):
+        promotion.promote(project.params, "grandrounds", "experts")
+    with pytest.raises(UserError, match=r"data/curated/val.parquet: missing; run `dvc checkout"):  # to ask it
         typed("promote", "grandrounds@experts")
     with pytest.raises(UserError, match="unknown alias 'previous'"):
         typed("rollback")
@@ -183,7 +185,9 @@ def test_restore_says_which_champion_it_cannot_set(
     }) + "\n")  # fmt: skip
     empty_database(tables, monkeypatch)
     done = restoring.restore(published.params)
-    assert done.lost == (f"champion (sft, {'0' * 32})",)
+    assert done.lost == (
+        f"champion (sft, {'0' * 32}): its bytes are not in this checkout; `git checkout` the commit that has them",
+    )
     assert selecting.scores_of({"val.accuracy": "0.5", "arm": "1", "val.note": "nan"}) == {"val.accuracy": 0.5}
 
 

@@ -41,7 +41,7 @@ def section(run: Run) -> Section:
             if split != run.params.publish.select_split:
                 others = [arm for arm in each["splits"][split] if arm != each["against"]]
                 rows = [Row(cells(each, split, arm)) for arm in (each["against"], *others)]
-                blocks.append(Table(f"{each['name']} on {split}", COLUMNS, rows, "lrrrrlrr", _counted(each, split)))
+                blocks.append(Table(f"{each['name']} on {split}", COLUMNS, rows, "lfrfrlff", _counted(each, split)))
     return Section("ablations", title, blocks)
 
 
