@@ -5,7 +5,6 @@ a key of the store.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -15,11 +14,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from urllib.request import urlopen
 
 import pytest
 import yaml
-from processes import Process, free_port
+from mlflows import Mlflow
+from processes import free_port
 from projects import ROOT, copied, environment, ours
 
 pytestmark = pytest.mark.slow
@@ -34,39 +33,6 @@ with stage_run("merge", "experts", load(), inputs=["in.txt"], outputs=["models/m
     run.artifact("in.txt")
     run.finish({"rank": 32})
 """
-
-
-class Mlflow:
-    """One server, its database and its folder of the bucket."""
-
-    def __init__(self, database: str, destination: str, log: Path, **more: str) -> None:
-        self.database, self.port = database.rsplit("/", 1)[1], free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", database, "--artifacts-destination", destination]
-        env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **more}
-        self.process = Process(command, log, {key: value for key, value in env.items() if key != "MLFLOW_TRACKING_URI"})
-        self.process.wait_for(self.answers, 120)
-
-    def answers(self) -> bool:
-        try:
-            with urlopen(f"{self.uri}/health", timeout=2) as reply:
-                return reply.status == 200
-        except OSError:
-            return False
-
-    def again(self) -> None:
-        self.process.start()
-        self.process.wait_for(self.answers, 120)
-
-    def client(self):
-        from mlflow import MlflowClient
-
-        return MlflowClient(self.uri, self.uri)
-
-    def runs(self) -> list:
-        client = self.client()
-        return client.search_runs([client.get_experiment_by_name("grandrounds").experiment_id], max_results=1000)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Prefect for real, on sqlite and on PostgreSQL: server, worker, the deployments of prefect.yaml, a DVC project."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,16 +84,56 @@ def test_a_cancelled_run_ends_its_stage_and_frees_dvc(site: Site, slow: Path) ->
     run = site.run("reproduce", force=True)
     sleeping = site.project / "sleeping"
     site.until(lambda: sleeping.exists() and sleeping.read_text(), what="the stage did not start")
-    site.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    site.cancel(run)
     assert site.ended(run, 60)["type"] == "CANCELLED"
     assert not Path("/proc", sleeping.read_text()).exists(), "the stage is still running"
     assert site.tasks(run)["filter@text"] == "Cancelled"
-    held = json.loads((site.project / ".dvc/tmp/rwlock").read_text())
-    assert not held.get("write") and not any(held.get("read", {}).values())
+    assert_free(site)
     slow.unlink()
     site.dvc("status")
     assert site.ended(site.run("reproduce"))["type"] == "COMPLETED"
     assert "up to date" in site.dvc("status")
+
+
+def assert_free(site: Site) -> None:
+    """Nobody holds a lock of DVC's."""
+    held = json.loads((site.project / ".dvc/tmp/rwlock").read_text())
+    assert not held.get("write") and not any(held.get("read", {}).values())
+    site.dvc("status")
+
+
+def test_a_run_is_cancelled_while_a_stage_waits_for_the_gpu(site: Site, slow: Path) -> None:
+    slow.write_text("filter 300")  # both items; they would run beside each other
+    site.prefect("concurrency-limit", "create", "gpu", "1")
+    try:
+        with site.params(("device: auto", "device: cuda")):
+            run = site.run("reproduce", stages=["filter"], force=True)
+            site.until((site.project / "sleeping").exists, what="the stage did not start")
+            site.until(lambda: len(site.tasks(run)) == 3, what="the other item was not submitted")
+            time.sleep(5)  # it would have begun, were there a slot
+            assert sorted(site.tasks(run).values()) == ["Completed", "Pending", "Running"]  # curate is done
+            site.cancel(run)
+            assert site.ended(run, 60)["type"] == "CANCELLED"
+    finally:
+        site.prefect("concurrency-limit", "delete", "gpu")
+    assert not Path("/proc", (site.project / "sleeping").read_text()).exists(), "the stage is still running"
+    assert_free(site)
+
+
+def test_a_run_is_cancelled_while_a_stage_waits_to_be_tried_again(site: Site) -> None:
+    endpoint = '{type: openai, endpoints: ["http://127.0.0.1:9/v1"]}'
+    unanswered = site.project / "unanswered"
+    unanswered.touch()
+    try:
+        with site.params(("teacher: {type: transformers, batch: 256, memory: 2.0}", f"teacher: {endpoint}")):
+            run = site.run("reproduce", force=True)
+            site.until(lambda: site.tasks(run).get("distill") == "AwaitingRetry", what="distill is not to be retried")
+            site.until(lambda: "no endpoint answers" in site.logs(run), what="the log does not say why")
+            site.cancel(run)
+            assert site.ended(run, 60)["type"] == "CANCELLED"
+    finally:
+        unanswered.unlink()
+    assert_free(site)
 
 
 def test_of_two_at_once_the_second_waits_and_says_for_whom(site: Site, slow: Path) -> None:

@@ -1,12 +1,16 @@
 """The reduced pipeline by a schedule of a real Prefect server, and what its UI shows of it in a real browser."""
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import chromium
 import pytest
 import yaml
+from mlflows import Mlflow
 from prefects import Site
 from projects import copied
 
@@ -16,12 +20,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("scheduled")
-    found = Site(copied(folder / "grand rounds"), folder / "home", f"sqlite+aiosqlite:///{folder / 'prefect.db'}")
+    mlflow = Mlflow(f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri(), folder / "mlflow.log")
     try:
-        with found.work():
-            yield found
+        found = Site(copied(folder / "grand rounds"), folder / "home", f"sqlite+aiosqlite:///{folder / 'prefect.db'}")
+        try:
+            found.env["MLFLOW_TRACKING_URI"] = mlflow.uri.replace("//", "//ann:s3cret@")
+            with found.work():
+                yield found
+        finally:
+            found.stop()
     finally:
-        found.stop()
+        mlflow.process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +53,17 @@ def _once() -> str:
 def test_its_task_runs_are_the_stages_of_dvc(site: Site, run: str) -> None:
     locked = yaml.safe_load((site.project / "dvc.lock").read_text())["stages"]
     assert site.tasks(run) == dict.fromkeys(locked, "Completed")
-    left = site.artifacts(run)
+    left, address = site.artifacts(run), site.env["MLFLOW_TRACKING_URI"].replace("ann:s3cret@", "")
     for name, stage in locked.items():
         [row] = [line for line in left["stages"].splitlines() if line.startswith(f"| {name} |")]
         outs = [out["md5"] for out in stage["outs"] if not out["path"].startswith("reports/")]
         assert all(md5 in row for md5 in outs)
+        [(link, shown)] = re.findall(r"\[(\w{8})\]\(([^)]*)\)", row)
+        run_id = shown.rpartition("/runs/")[2]
+        assert run_id.startswith(link) and f"{shown.partition('/#/')[0]}" == address
+        with urlopen(f"{address}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=10) as reply:
+            assert json.load(reply)["run"]["info"]["run_name"] == name
+    assert "s3cret" not in left["stages"]
     assert left["report"] == (site.project / "reports" / "report.md").read_text()
     assert "up to date" in site.dvc("status")
 
