@@ -268,10 +268,13 @@ def _begin(ray: Any, settings: RayEngine, where: str) -> None:
         try:
             ray.init(**options, runtime_env=code, log_to_driver=False, logging_level="ERROR")
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            told = f"{where}.address: Ray at {settings.address} cannot be joined"
+            said = one_line(str(error), 300)
             if settings.address is None:
-                told = f"{where}: Ray does not start on this machine"
-            raise UserError(f"{told}: {one_line(str(error), 300)}") from error
+                raise UserError(f"{where}: Ray does not start on this machine: {said}") from error
+            raise UserError(
+                f"{where}.address: Ray at {settings.address} cannot be joined: {said}; see that it runs (`ray status` "
+                "on one of its nodes), and that RAY_AUTH_MODE and the token here are those of the cluster"
+            ) from error
 
 
 @contextlib.contextmanager

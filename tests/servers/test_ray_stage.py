@@ -19,6 +19,7 @@ from processes import Process, free_port
 from projects import copied, dvc, environment
 
 pytestmark = pytest.mark.slow
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5ecre7" * 10}  # what Ray's clusters ask for
 OUTPUT = Path("data/filtered/text.parquet")
 
 
@@ -47,11 +48,11 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def started(folder: Path, log: Path) -> "subprocess.Popen[bytes]":
+def started(folder: Path, log: Path, **more: str) -> "subprocess.Popen[bytes]":
     """The stage as from a terminal, in a process group of its own."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "tasks.filter", "text"], cwd=folder, env=environment(), stdout=out, stderr=out,
+            [sys.executable, "-m", "tasks.filter", "text"], cwd=folder, env=environment(**more), stdout=out, stderr=out,
             start_new_session=True,
         )  # fmt: skip
 
@@ -110,13 +111,13 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, Process]]:
     common = ["--block", "--num-cpus=1", "--disable-usage-stats", f"--object-store-memory={128 * 2**20}"]
     head = Process(
         [ray, "start", "--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false", *common],
-        tmp_path / "head.log", environment(),
+        tmp_path / "head.log", environment(**TOKEN),
     )  # fmt: skip
     nodes = [head]
     try:
         head.wait_for(lambda: "Ray runtime started" in head.log.read_text())
         command = [ray, "start", f"--address=127.0.0.1:{port}", *common]
-        nodes.append(second := Process(command, tmp_path / "second.log", environment()))
+        nodes.append(second := Process(command, tmp_path / "second.log", environment(**TOKEN)))
         second.wait_for(lambda: "Ray runtime started" in second.log.read_text())
         yield f"127.0.0.1:{port}", second
     finally:
@@ -142,9 +143,15 @@ def test_a_cluster_that_loses_a_node_gives_the_same_file(
     before = md5(project / OUTPUT)
     on_ray(project, address=address)
     log = tmp_path / "log"
-    stage = started(project, log)
+    stranger = started(project, log, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0ther" * 12)
+    assert stranger.wait(120) == 1
+    (line,) = [line for line in log.read_text().splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: filter.engine.address: Ray at {address} cannot be joined: ")
+    assert line.endswith("RAY_AUTH_MODE and the token here are those of the cluster") and "0ther" not in line
+    stage = started(project, log, **TOKEN)
     until_some_are_kept(project, stage, log)
     end_node(second)
     assert stage.wait(300) == 0, log.read_text()[-3000:]
     assert md5(project / OUTPUT) == before
+    assert TOKEN["RAY_AUTH_TOKEN"] not in log.read_text()
     assert "an actor was lost over" in log.read_text()
