@@ -53,6 +53,17 @@ def test_an_experiment_belongs_to_its_commit(project: Path) -> None:
     assert experiments.find("five") is None
 
 
+def test_a_letter_outside_ascii_in_the_path_is_said_before_dvc_fails_on_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = project.rename(project.with_name("größe"))
+    monkeypatch.chdir(there)
+    with pytest.raises(UserError, match=r"größe: DVC's experiments do not run in a folder whose path has letters"):
+        experiments.find("four")
+    # once this no longer fails, the check above is to go
+    assert subprocess.run(experiments.command("four", ["make"], []), capture_output=True).returncode
+
+
 def test_no_git_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
