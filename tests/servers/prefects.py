@@ -214,9 +214,9 @@ class Site:
             time.sleep(0.3)
 
     def tasks(self, run: str) -> dict[str, str]:
-        """Name of each task run -> the name of its state."""
+        """Name of each task run -> the name of its state; one that was only just made has none."""
         found = self.post("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
-        return {each["name"]: each["state"]["name"] for each in found}
+        return {each["name"]: each["state"]["name"] for each in found if each["state"]}
 
     def logs(self, run: str) -> str:
         found = self.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})

@@ -32,7 +32,7 @@ def rlvr(run: Run) -> Section:
         "Points over SFT [95 % paired interval]",
         ["arm", *(name for split in splits for name in (split, "shown"))],
         rows,
-        align="l" + "rl" * len(splits),
+        align="l" + "fl" * len(splits),
         caption="Better or worse only when the interval leaves out zero and McNemar's test, corrected for all arms by "
         "Holm, bears it out.",
     )
