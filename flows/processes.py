@@ -48,8 +48,9 @@ class Groups:
             try:
                 return process.wait()
             finally:
-                with self._lock:
-                    self._alive.pop(process.pid, None)
+                if process.returncode is not None:  # else we were interrupted, and `stop` has to find it
+                    with self._lock:
+                        self._alive.pop(process.pid, None)
 
     def stop(self, steps: Sequence[tuple[signal.Signals, float]] = GENTLE) -> None:
         """End every group and start no other. First as Ctrl-C does, which lets DVC put its lock file in order,
@@ -57,12 +58,15 @@ class Groups:
         """
         with self._lock:
             self.stopping = True
-            groups = list(self._alive)
+            alive = dict(self._alive)
+        groups = list(alive)
         for number, seconds in steps:
             groups = [group for group in groups if _signal(group, number)]
             end = time.monotonic() + seconds
             while groups and time.monotonic() < end:
                 time.sleep(0.05)
+                for process in alive.values():  # or it stays as a zombie, where no thread waits for it
+                    process.poll()
                 groups = [group for group in groups if _signal(group, 0)]
 
 

@@ -1,5 +1,9 @@
 """Ablations: data that params.yaml would accept, and overrides that DVC reads as we do."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,35 @@ def test_mistakes_are_one_line(change: dict, words: list[str], tmp_path: Path) -
     with pytest.raises(UserError) as caught:
         ablations.trials("mine", ablations.find("mine", path), 1, RAW, PARAMS)
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+STOPPED = """
+import sys
+from rich.console import Console
+from types import SimpleNamespace
+from grandrounds.commands import ablate
+from grandrounds.tracking import experiments
+experiments.find = lambda name: None
+sleeping = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(300)"
+experiments.command = lambda *_: [sys.executable, "-c", sleeping]
+trial = SimpleNamespace(variant="with", seed=0, name="sleeping", target="predict@rarl", overrides={})
+ablate._carried_out([trial], {}, 1, Console())
+"""
+
+
+def test_sigterm_ends_the_experiment_that_is_under_way(tmp_path: Path) -> None:
+    import psutil
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    told, end = tmp_path / "pid", time.monotonic() + 60
+    while not (told.exists() and told.read_text()):
+        assert running.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait(30)
+    left = [each for each in psutil.process_iter() if str(each.pid) == told.read_text()]
+    assert all(each.status() == psutil.STATUS_ZOMBIE for each in left)
 
 
 def test_the_command_lists_and_shows_without_running(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ def _carried_out(trials: "Sequence[Trial]", raw: Mapping[str, Any], threads: int
     from flows.processes import Groups, cause, log_path, stage_environment
     from grandrounds.tracking import experiments, git
     from grandrounds.tracking.progress import duration
+    from grandrounds.tracking.stage import sigterm_as_interrupt
 
     # an experiment of this commit is what a changed tree would give only if nothing that matters was changed; DVC
     # knows, and restores what is the same from its run cache
@@ -82,7 +83,8 @@ def _carried_out(trials: "Sequence[Trial]", raw: Mapping[str, Any], threads: int
         begin, groups, log = time.monotonic(), Groups(), log_path(Path.cwd(), f"ablate/{trial.name}")
         wanted = experiments.command(trial.name, [trial.target], [*experiments.settings(raw, trial.overrides)])
         try:
-            code = groups.run(wanted, log, cwd=Path.cwd(), env=stage_environment(threads))
+            with sigterm_as_interrupt():
+                code = groups.run(wanted, log, cwd=Path.cwd(), env=stage_environment(threads))
         except KeyboardInterrupt:
             groups.stop()
             console.print("stopped; what had finished is kept, and the same command goes on from there", style="yellow")

@@ -133,7 +133,7 @@ def stage_run(
         files.writable(made)
     record = _record(stage, item, params, outputs)
     begin = time.monotonic()
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         record["inputs"] = _inputs(inputs)
         record["sources"] = _sources(inputs)
         writer = Writer(_start(record))
@@ -303,7 +303,9 @@ def _peak_mib() -> float:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM, as DVC, Prefect and `kill` send it, ends the block as Ctrl-C would."""
+
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -337,7 +339,7 @@ def task_main(stage: str, body: Callable[[Any, Params], None], items: bool) -> N
     A UserError, or a disk that is full or not ours to write, is one line. Exit codes: 0, 1, 130 after Ctrl-C.
     """
     try:
-        with _sigterm_as_interrupt():
+        with sigterm_as_interrupt():
             params = load()
             item = _item(stage, sys.argv[1:], params, items)
             runtime.prepare(params)
