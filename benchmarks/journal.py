@@ -1,5 +1,6 @@
 """What keeping samples costs: the journal's lines written and read a second, its bytes on disk and in memory a sample,
-and how fast a folder of pictures is hashed as DVC does it.
+what a question of the pipeline and a request for it take in memory, and how fast a folder of pictures gets the md5 that
+DVC gives it (DVC's own cache comes on top).
 
     python benchmarks/journal.py [--quick]
 """
@@ -14,9 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from grandrounds import files
+from grandrounds.domain import prompts
 from grandrounds.engines.journal import Journal
-from grandrounds.engines.protocol import Completion
+from grandrounds.engines.protocol import Completion, Request
+from grandrounds.records import Question
 from grandrounds.tracking import lock
+
+QUESTIONS = "data/curated/train.parquet"
 
 CHARACTERS = 180  # of a completion, as the embedded model writes
 PICTURE = 9_000  # bytes
@@ -30,6 +36,9 @@ def main(quick: bool) -> None:
         write = clocked(lambda: [kept.add(completion(number)) for number in range(samples)])
         kept.close()
         read, memory = loaded(path)
+        questions, question = held(lambda: files.read(QUESTIONS, Question))
+        form = prompts.COMPACT["reasoning"]
+        _, request = held(lambda: [Request(f"{each.id}/{i}", each, form, i) for each in questions for i in range(16)])
         images = Path(folder, "images")
         images.mkdir()
         draw = random.Random(7)
@@ -42,6 +51,8 @@ def main(quick: bool) -> None:
             "read_a_second": samples / read,
             "disk_bytes_a_sample": path.stat().st_size / samples,
             "memory_bytes_a_sample": memory / samples,
+            "memory_bytes_a_question": question / len(questions),
+            "memory_bytes_a_request": request / (16 * len(questions)),
             "pictures_hashed_a_second": pictures / hashed,
             "samples": samples,
             "pictures": pictures,
@@ -56,12 +67,18 @@ def completion(number: int) -> Completion:
 def loaded(path: Path) -> tuple[float, int]:
     """Seconds to open a journal again, and the bytes that it then holds."""
     seconds = clocked(lambda: Journal(path).close())
-    tracemalloc.start()
-    kept = Journal(path)
-    memory, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    kept, memory = held(lambda: Journal(path))
     kept.close()
     return seconds, memory
+
+
+def held(make: Callable[[], Any]) -> tuple[Any, int]:
+    """What is made, and the bytes that Python holds for it."""
+    tracemalloc.start()
+    made = make()
+    memory, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return made, memory
 
 
 def clocked(work: Callable[[], Any]) -> float:
